@@ -1,0 +1,30 @@
+"""Attention: masks as values (spec), one file per backend, and the choice among them (dispatch)."""
+
+from glm_core.attention.backend import MaskRequest, Scaling
+from glm_core.attention.dispatch import BACKENDS, PreparedAttention, prepare_attention
+from glm_core.attention.spec import (
+    Causal,
+    Full,
+    LeftPadded,
+    MaskSpec,
+    Packed,
+    PrefixLM,
+    RightPadded,
+    materialize,
+)
+
+__all__ = [
+    "BACKENDS",
+    "Causal",
+    "Full",
+    "LeftPadded",
+    "MaskRequest",
+    "MaskSpec",
+    "Packed",
+    "PrefixLM",
+    "PreparedAttention",
+    "RightPadded",
+    "Scaling",
+    "materialize",
+    "prepare_attention",
+]
