@@ -1,0 +1,36 @@
+"""Fused operations of the GLM family: one public function per op, a choice of backends behind it.
+
+`glm_kernels.reference` holds the plain formula of every op; importing this package loads torch
+and nothing heavier.
+"""
+
+from glm_kernels.activation import geglu, gelu, swiglu
+from glm_kernels.cross_entropy import fused_linear_cross_entropy
+from glm_kernels.norm import layer_norm, rms_norm
+from glm_kernels.registry import (
+    available_backends,
+    dispatch,
+    register,
+    registered_ops,
+    use_backend,
+)
+from glm_kernels.rope import apply_rope, apply_rope_2d, rope_tables
+from glm_kernels.softmax import scale_mask_softmax
+
+__all__ = [
+    "apply_rope",
+    "apply_rope_2d",
+    "available_backends",
+    "dispatch",
+    "fused_linear_cross_entropy",
+    "geglu",
+    "gelu",
+    "layer_norm",
+    "register",
+    "registered_ops",
+    "rms_norm",
+    "rope_tables",
+    "scale_mask_softmax",
+    "swiglu",
+    "use_backend",
+]

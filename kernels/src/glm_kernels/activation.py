@@ -1,0 +1,74 @@
+"""Activations of the feed-forward block."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from glm_kernels.registry import dispatch, register
+
+Approximate = Literal["tanh", "none"]
+Half = Literal["first", "second"]
+
+
+def gelu(x: Tensor, approximate: Approximate) -> Tensor:
+    """Gaussian error linear unit.
+
+    Args:
+        x: any shape.
+        approximate: "tanh" for the tanh formula (GLM, ChatGLM-6B), "none" for erf (GLM-130B).
+
+    Returns:
+        shape and dtype of x.
+    """
+    out: Tensor = dispatch("gelu", x.device.type)(x, approximate)
+    return out
+
+
+def geglu(x_2F: Tensor, activated: Half, approximate: Approximate) -> Tensor:
+    """``gelu(one half) * other half`` of the last dimension.
+
+    Args:
+        x_2F: [..., 2F].
+        activated: which half goes through gelu: "second" in GLM-130B.
+        approximate: formula of `gelu`.
+
+    Returns:
+        [..., F], dtype of x.
+    """
+    out: Tensor = dispatch("geglu", x_2F.device.type)(x_2F, activated, approximate)
+    return out
+
+
+def swiglu(x_2F: Tensor) -> Tensor:
+    """``silu(first half) * second half`` of the last dimension.
+
+    Args:
+        x_2F: [..., 2F].
+
+    Returns:
+        [..., F], dtype of x.
+    """
+    out: Tensor = dispatch("swiglu", x_2F.device.type)(x_2F)
+    return out
+
+
+@register("gelu", "torch")
+def _gelu(x: Tensor, approximate: Approximate) -> Tensor:
+    return F.gelu(x, approximate=approximate)
+
+
+@register("geglu", "torch")
+def _geglu(x_2F: Tensor, activated: Half, approximate: Approximate) -> Tensor:
+    first, second = x_2F.chunk(2, dim=-1)
+    if activated == "second":
+        first, second = second, first
+    return F.gelu(first, approximate=approximate) * second
+
+
+@register("swiglu", "torch")
+def _swiglu(x_2F: Tensor) -> Tensor:
+    first, second = x_2F.chunk(2, dim=-1)
+    return F.silu(first) * second

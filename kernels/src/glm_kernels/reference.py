@@ -1,0 +1,143 @@
+"""Plain-PyTorch oracle of every op: readable formulas, no fusion, no custom backward.
+
+Dimension letters: B batch, T tokens, N heads, H head dim, R rotary pairs, D hidden size,
+F ffn hidden size, M rows, V vocabulary, S key tokens.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from glm_kernels.registry import register
+
+PRIORITY = -100
+
+
+def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """At least fp32: the precision in which statistics are taken."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+@register("rms_norm", "reference", priority=PRIORITY)
+def rms_norm(x_D: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+    """``x / sqrt(mean(x^2) + eps) * weight``, the mean in fp32. Source: arXiv 1910.07467, eq. 4."""
+    x = x_D.to(_compute_dtype(x_D.dtype))
+    normed = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+    return normed.to(x_D.dtype) * weight_D
+
+
+@register("layer_norm", "reference", priority=PRIORITY)
+def layer_norm(x_D: Tensor, weight_D: Tensor, bias_D: Tensor | None, eps: float) -> Tensor:
+    """``(x - mean) / sqrt(var + eps) * weight + bias``, in fp32. Source: arXiv 1607.06450."""
+    x = x_D.to(_compute_dtype(x_D.dtype))
+    centred = x - x.mean(-1, keepdim=True)
+    normed = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+    out = normed * weight_D
+    return (out if bias_D is None else out + bias_D).to(x_D.dtype)
+
+
+def rope_tables(
+    position_ids_BT: Tensor, rotary_dim: int, theta: float, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """``angle[t, i] = t * theta^(-2i / rotary_dim)``; see `glm_kernels.rope.rope_tables`."""
+    exponent_R = torch.arange(0, rotary_dim, 2, device=position_ids_BT.device).double()
+    angle_BTR = position_ids_BT[..., None].double() * theta ** (-exponent_R / rotary_dim)
+    return angle_BTR.cos().to(dtype), angle_BTR.sin().to(dtype)
+
+
+@register("apply_rope", "reference", priority=PRIORITY)
+def apply_rope(x_BTNH: Tensor, cos_BTR: Tensor, sin_BTR: Tensor, interleaved: bool) -> Tensor:
+    """``(a, b) -> (a cos - b sin, b cos + a sin)`` for each rotary pair (a, b).
+
+    Pair i is dims (i, i + R) in the halves form, dims (2i, 2i + 1) in the interleaved form.
+    Source: arXiv 2104.09864, eq. 34.
+    """
+    rotary_dim = 2 * cos_BTR.shape[-1]
+    rotary, rest = x_BTNH[..., :rotary_dim], x_BTNH[..., rotary_dim:]
+    cos, sin = cos_BTR.unsqueeze(-2), sin_BTR.unsqueeze(-2)
+    if interleaved:
+        a, b = rotary[..., 0::2], rotary[..., 1::2]
+        rotated = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
+    else:
+        a, b = rotary.chunk(2, dim=-1)
+        rotated = torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    return torch.cat((rotated.to(x_BTNH.dtype), rest), dim=-1)
+
+
+@register("apply_rope_2d", "reference", priority=PRIORITY)
+def apply_rope_2d(
+    x_BTNH: Tensor, cos_BTR: Tensor, sin_BTR: Tensor, block_cos_BTR: Tensor, block_sin_BTR: Tensor
+) -> Tensor:
+    """First half of the head by position, second half by block position, halves form in each."""
+    first, second = x_BTNH.chunk(2, dim=-1)
+    return torch.cat(
+        (
+            apply_rope(first, cos_BTR, sin_BTR, False),
+            apply_rope(second, block_cos_BTR, block_sin_BTR, False),
+        ),
+        dim=-1,
+    )
+
+
+@register("gelu", "reference", priority=PRIORITY)
+def gelu(x: Tensor, approximate: str) -> Tensor:
+    """``x Phi(x)``, or with tanh ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
+
+    Source: arXiv 1606.08415, section 2.
+    """
+    y = x.to(_compute_dtype(x.dtype))
+    if approximate == "tanh":
+        out = 0.5 * y * (1 + torch.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)))
+    else:
+        out = 0.5 * y * (1 + torch.erf(y / math.sqrt(2)))
+    return out.to(x.dtype)
+
+
+@register("geglu", "reference", priority=PRIORITY)
+def geglu(x_2F: Tensor, activated: str, approximate: str) -> Tensor:
+    """``gelu(one half) * other half``. Source: arXiv 2002.05202, eq. 6."""
+    first, second = x_2F.chunk(2, dim=-1)
+    if activated == "second":
+        first, second = second, first
+    return gelu(first, approximate) * second
+
+
+@register("swiglu", "reference", priority=PRIORITY)
+def swiglu(x_2F: Tensor) -> Tensor:
+    """``a sigmoid(a) * b`` for the halves (a, b). Source: arXiv 2002.05202, eq. 6."""
+    a, b = x_2F.chunk(2, dim=-1)
+    a32 = a.to(_compute_dtype(a.dtype))
+    return (a32 * torch.sigmoid(a32)).to(a.dtype) * b
+
+
+@register("scale_mask_softmax", "reference", priority=PRIORITY)
+def scale_mask_softmax(scores_BNTS: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """``softmax(scores * scale)`` in fp32 over the visible cells; no visible cell gives zeros."""
+    scores = scores_BNTS.to(_compute_dtype(scores_BNTS.dtype)) * scale
+    if mask is None:
+        return torch.softmax(scores, dim=-1).to(scores_BNTS.dtype)
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = torch.exp(scores - scores.amax(-1, keepdim=True)) * mask
+    total = weights.sum(-1, keepdim=True)
+    return (weights / total.where(total > 0, 1)).to(scores_BNTS.dtype)
+
+
+@register("fused_linear_cross_entropy", "reference", priority=PRIORITY)
+def fused_linear_cross_entropy(
+    hidden_MD: Tensor,
+    weight_VD: Tensor,
+    labels_M: Tensor,
+    bias_V: Tensor | None,
+    ignore_index: int,
+    chunk_size: int | None,
+) -> Tensor:
+    """``sum over kept rows of logsumexp(logits) - logits[label]``, with all logits at once."""
+    del chunk_size  # the oracle works in one piece
+    logits_MV = torch.nn.functional.linear(hidden_MD, weight_VD, bias_V)
+    logits_MV = logits_MV.to(_compute_dtype(logits_MV.dtype))
+    kept_M = labels_M != ignore_index
+    picked_M = logits_MV.gather(-1, labels_M.where(kept_M, 0)[:, None])[:, 0]
+    return ((torch.logsumexp(logits_MV, dim=-1) - picked_M) * kept_M).sum()
