@@ -1,0 +1,54 @@
+# Every target makes .venv by itself: minutes the first time, nothing the second.
+# Another interpreter: `make PYTHON=python3.12 test`. Files of a run go to outputs/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint bench nano clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## fill blanks, continue text, train a tiny GLM for a minute; writes outputs/demo/index.html
+	@$(BIN)/glm demo
+
+test: $(STAMP) ## the test suite: CPU, offline, under 6 minutes on two cores
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff, mypy, import-linter, codespell
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+
+bench: $(STAMP) ## tokens per second and peak memory of the Trainer against transformers
+	@$(BIN)/glm bench train
+
+nano: $(STAMP) ## train the shipped nano-text model again (hours on two cores)
+	@$(BIN)/glm train experiment=nano_text run_dir=outputs/nano_text
+
+clean: ## remove .venv and the caches, not outputs/
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# The stamp comes last, so a failed or interrupted install is tried again.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: $(PYTHON) is older than Python 3.11 or missing; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+		exit 2; }
+	@echo "Installing into $(VENV) (once; a few minutes, about 6 GB with the CUDA build of torch) ..."
+	@rm -f $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		echo "error: $(PYTHON) -m venv failed; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --progress-bar off \
+		-c constraints.txt -e ".[dev]" \
+		| grep --line-buffered -E '^ *(Collecting|Downloading|Building|Installing|Successfully)' \
+		| cut -c1-100
+	@$(BIN)/python -c 'import torch, glm_core, glm_kernels'
+	@touch $@

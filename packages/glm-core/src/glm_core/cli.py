@@ -1,0 +1,155 @@
+"""The ``glm`` command: finds the subcommand, and turns errors into exit statuses.
+
+Exit status 0: done. 1: failed. 2: bad usage or bad input. 130: interrupted.
+With GLM_TRACEBACK=1 in the environment the one-line errors are preceded by their traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from types import ModuleType
+from typing import Any, NoReturn
+
+from glm_core.commands import COMMANDS
+from glm_core.errors import MissingExtraError
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+_WRONG_PATH = (
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises instead of exiting, so that ``--json`` reports bad usage as well."""
+
+    def error(self, message: str) -> NoReturn:
+        raise argparse.ArgumentTypeError(f"{message} (see: {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``glm`` with `argv` (default: the process's arguments) and return the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in argv
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+        return status
+    except SystemExit as exit_:  # argparse after --help or --version
+        return int(exit_.code or 0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has gone: there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (ValueError, OSError, MissingExtraError, argparse.ArgumentTypeError) as error:
+        return _report(error, as_json)
+    except Exception as error:
+        traceback.print_exc()
+        if as_json:
+            print(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+        return FAILED
+
+
+def emit(args: argparse.Namespace, result: Mapping[str, Any], text: str) -> None:
+    """Print a command's result on stdout: one JSON object under ``--json``, otherwise `text`."""
+    print(json.dumps(result, ensure_ascii=False) if args.json else text, flush=True)
+
+
+def _run(argv: list[str]) -> int:
+    parser = _top_parser()
+    # Only the first word selects: what follows belongs to the command.
+    args, rest = parser.parse_known_args(argv[:1])
+    if args.command is None:
+        parser.print_help()
+        return BAD_INPUT
+    return _run_command(args.command, argv[1:])
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    parser = _Parser(
+        prog="glm",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train, fill, continue and measure General Language Models.",
+        epilog=f"commands:\n{listing}\n\n"
+        'example:\n  glm generate --model nano-text "The [MASK] statement wraps a block."\n'
+        "  glm COMMAND --help",
+    )
+    parser.add_argument("--version", action="version", version=f"glm-lab {_version()}")
+    parser.add_argument("command", nargs="?", choices=list(COMMANDS), metavar="COMMAND")
+    return parser
+
+
+def _run_command(name: str, argv: list[str]) -> int:
+    module = importlib.import_module(f"glm_core.commands.{name}")
+    parser = _command_parser(name, module)
+    module.add_arguments(parser)
+    if getattr(module, "TAKES_OVERRIDES", False):
+        args, overrides = parser.parse_known_args(argv)
+        args.overrides = overrides
+        unknown = [word for word in overrides if word.startswith("-")]
+        if unknown:
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    else:
+        args = parser.parse_args(argv)
+    _log_to_stderr()
+    return int(module.run(args))
+
+
+def _command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"glm {name}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=module.HELP[:1].upper() + module.HELP[1:] + ".",
+        epilog="example:\n" + "\n".join(f"  {line}" for line in module.EXAMPLE.splitlines()),
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout; logs on stderr"
+    )
+    return parser
+
+
+def _report(error: BaseException, as_json: bool) -> int:
+    """Tell in one line what a person can mend, and return the exit status that goes with it."""
+    if os.environ.get("GLM_TRACEBACK"):
+        traceback.print_exception(error)
+    message = " ".join(str(error).split()) or type(error).__name__
+    print(f"error: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": message}, ensure_ascii=False))
+    if isinstance(error, OSError) and not isinstance(error, _WRONG_PATH):
+        return FAILED  # a full disk or a broken device is no fault of the command line
+    return BAD_INPUT
+
+
+def _log_to_stderr() -> None:
+    """Send the library's log, progress lines included, to stderr without decoration."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("glm_core", "glm_kernels"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def _version() -> str:
+    try:
+        return metadata.version("glm-lab")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
