@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -9,11 +10,24 @@ import torch
 from torch import Tensor
 
 from glm_core.attention.backend import MaskRequest, Scaling
+from glm_core.attention.eager import EagerAttention
 from glm_core.attention.spec import check_rows
 
 
+@dataclass(frozen=True)
+class FlexMask:
+    """A BlockMask, and the request it was made from."""
+
+    blocks: Any
+    request: MaskRequest
+
+
 class FlexAttention:
-    """Block-sparse attention, compiled on a GPU. On a CPU it runs unfused, as a reference."""
+    """Block-sparse attention, compiled on a GPU.
+
+    On a CPU it is a reference: torch runs its forward unfused and has no backward there, so that
+    gradients come from the written-out form.
+    """
 
     name = "flex"
 
@@ -22,8 +36,7 @@ class FlexAttention:
             return f"flex_attention has no dropout, and attention_dropout is {dropout}"
         return None
 
-    def prepare(self, request: MaskRequest) -> Any:
-        """Returns a BlockMask."""
+    def prepare(self, request: MaskRequest) -> FlexMask:
         from torch.nn.attention.flex_attention import create_block_mask
 
         check_rows(request.spec, request.batch)
@@ -34,7 +47,7 @@ class FlexAttention:
         def mask_mod(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
             return visible(b, q + offset, k)
 
-        return create_block_mask(
+        blocks = create_block_mask(
             mask_mod,
             B=None if request.spec.rows is None else request.batch,
             H=None,
@@ -42,26 +55,41 @@ class FlexAttention:
             KV_LEN=request.kv_len,
             device=request.device,
         )
+        return FlexMask(blocks, request)
 
     def attend(
         self,
-        mask: Any,
+        mask: FlexMask,
         q_BTNH: Tensor,
         k_BSKH: Tensor,
         v_BSKH: Tensor,
         scaling: Scaling,
         dropout: float,
     ) -> Tensor:
-        out_BNTH = _flex_attention(q_BTNH.device.type)(
-            q_BTNH.transpose(1, 2),
-            k_BSKH.transpose(1, 2),
-            v_BSKH.transpose(1, 2),
-            block_mask=mask,
-            scale=scaling.scale,
-            enable_gqa=q_BTNH.shape[2] != k_BSKH.shape[2],
+        needs_grad = torch.is_grad_enabled() and any(
+            tensor.requires_grad for tensor in (q_BTNH, k_BSKH, v_BSKH)
         )
-        assert isinstance(out_BNTH, Tensor)
-        return out_BNTH.transpose(1, 2)
+        if q_BTNH.device.type != "cpu" or not needs_grad:
+            return _attend(mask, q_BTNH, k_BSKH, v_BSKH, scaling)
+        value = _attend(mask, q_BTNH.detach(), k_BSKH.detach(), v_BSKH.detach(), scaling)
+        eager = EagerAttention()
+        visible = eager.prepare(mask.request)
+        differentiable = eager.attend(visible, q_BTNH, k_BSKH, v_BSKH, scaling, dropout)
+        return differentiable + (value - differentiable).detach()
+
+
+def _attend(
+    mask: FlexMask, q_BTNH: Tensor, k_BSKH: Tensor, v_BSKH: Tensor, scaling: Scaling
+) -> Tensor:
+    out_BNTH: Tensor = _flex_attention(q_BTNH.device.type)(
+        q_BTNH.transpose(1, 2),
+        k_BSKH.transpose(1, 2),
+        v_BSKH.transpose(1, 2),
+        block_mask=mask.blocks,
+        scale=scaling.scale,
+        enable_gqa=q_BTNH.shape[2] != k_BSKH.shape[2],
+    )
+    return out_BNTH.transpose(1, 2)
 
 
 @cache

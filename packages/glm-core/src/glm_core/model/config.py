@@ -1,0 +1,268 @@
+"""The typed description of a transformer of the GLM family.
+
+Every released member is a value of this class (see presets.py); what sets a member apart is a
+field, never its name.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from typing import Any
+
+
+class Norm(str, Enum):
+    """Which normalisation."""
+
+    layernorm = "layernorm"
+    rmsnorm = "rmsnorm"
+
+
+class Residual(str, Enum):
+    """How a sub-layer f joins the residual stream x."""
+
+    pre = "pre"
+    """x + f(norm(x)): GLM, ChatGLM2/3, GLM-4."""
+    deepnorm = "deepnorm"
+    """residual_scale * norm(x) + f(norm(x)): GLM-130B and ChatGLM-6B scale the normalised input."""
+    sandwich = "sandwich"
+    """x + norm'(f(norm(x))): GLM-4-0414."""
+
+
+class Activation(str, Enum):
+    """The non-linearity of the feed-forward network."""
+
+    gelu = "gelu"
+    geglu = "geglu"
+    swiglu = "swiglu"
+
+
+class GeluForm(str, Enum):
+    """Which GELU: the two differ by up to 5e-4."""
+
+    tanh = "tanh"
+    erf = "erf"
+
+
+class GateHalf(str, Enum):
+    """Which half of the doubled projection passes through the activation."""
+
+    first = "first"
+    second = "second"
+
+
+class Position(str, Enum):
+    """How columns learn where they are."""
+
+    learned_2d = "learned_2d"
+    """Two learned tables, for the position and the block position, added to the embedding: GLM."""
+    rope = "rope"
+    """Rotary embedding of the position: GLM-130B, ChatGLM2/3, GLM-4."""
+    rope_2d = "rope_2d"
+    """Half the head rotated by the position, half by the block position: ChatGLM-6B."""
+
+
+class RopeLayout(str, Enum):
+    """Which two of a head's dimensions rotate together."""
+
+    halves = "halves"
+    """i with i + rotary_dim / 2: GPT-NeoX, GLM-130B, LLaMA."""
+    interleaved = "interleaved"
+    """2i with 2i + 1: ChatGLM2/3, GLM-4."""
+
+
+class QkvLayout(str, Enum):
+    """How the rows of the fused query-key-value projection are ordered."""
+
+    concatenated = "concatenated"
+    """[all queries; all keys; all values]: GLM, and ChatGLM2/3 with its two key/value groups."""
+    interleaved = "interleaved"
+    """[queries, key, value] of one key/value group after the other: GLM-130B and ChatGLM-6B."""
+
+
+class GenerationLayout(str, Enum):
+    """Where the model expects the text it writes."""
+
+    blank = "blank"
+    """Every blank: position of its mask token, block positions 1, 2, ...: GLM, ChatGLM-6B."""
+    blank_1d = "blank_1d"
+    """[MASK], [sMASK]: position of the mask token. [gMASK]: positions go on: GLM-130B."""
+    causal = "causal"
+    """No blanks; positions go on: ChatGLM2/3, GLM-4, LLaMA."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TransformerConfig:
+    """Shape and algebra of a transformer."""
+
+    vocab_size: int
+    """Rows of the embedding, padding rows included."""
+    hidden_size: int
+    """Width of the residual stream."""
+    num_layers: int
+    """Number of blocks."""
+    num_heads: int
+    """Number of query heads."""
+    num_kv_heads: int = 0
+    """Number of key/value heads; 0 means as many as query heads."""
+    head_dim: int = 0
+    """Size of one head; 0 means hidden_size / num_heads."""
+    ffn_hidden_size: int = 0
+    """Width of the feed-forward network after gating; 0 means 4 * hidden_size."""
+    max_position_embeddings: int
+    """Longest sequence in tokens; with learned_2d the tables have one row more."""
+
+    norm: Norm = Norm.layernorm
+    norm_eps: float = 1e-5
+    residual: Residual = Residual.pre
+    residual_scale: float = 1.0
+    """Alpha of deepnorm, sqrt(2 * num_layers) in the paper; must be 1 otherwise."""
+
+    activation: Activation = Activation.gelu
+    gelu_form: GeluForm = GeluForm.tanh
+    gate_half: GateHalf = GateHalf.first
+    """Which half geglu activates; swiglu always activates the first."""
+
+    position: Position = Position.learned_2d
+    rope_layout: RopeLayout = RopeLayout.halves
+    rope_theta: float = 10000.0
+    rotary_dim: int = 0
+    """How many leading dimensions of a head rotate; 0 means all."""
+
+    qkv_layout: QkvLayout = QkvLayout.concatenated
+    qkv_bias: bool = True
+    dense_bias: bool = True
+    """Bias of attention's output projection."""
+    mlp_bias: bool = True
+    attention_scale: float = 1.0
+    """PB-relax: scores are computed this many times smaller and restored inside the softmax."""
+    layer_number_scaling: bool = False
+    """Like attention_scale, with the layer's number 1, 2, ...: GLM-130B, ChatGLM-6B."""
+
+    tie_embeddings: bool = True
+    """Whether the head is the embedding."""
+    embedding_grad_scale: float = 1.0
+    """Embedding-gradient shrink, e * a + detach(e) * (1 - a): GLM-130B trains with a = 0.1."""
+    hidden_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    init_std: float = 0.02
+    generation_layout: GenerationLayout = GenerationLayout.blank
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_layers", "num_heads"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
+        _require(
+            self.max_position_embeddings > 0,
+            "max_position_embeddings",
+            self.max_position_embeddings,
+            "must be positive",
+        )
+        if self.head_dim == 0:
+            _require(
+                self.hidden_size % self.num_heads == 0,
+                "num_heads",
+                self.num_heads,
+                f"must divide hidden_size ({self.hidden_size}), or set head_dim",
+            )
+            self.head_dim = self.hidden_size // self.num_heads
+        self.num_kv_heads = self.num_kv_heads or self.num_heads
+        self.ffn_hidden_size = self.ffn_hidden_size or 4 * self.hidden_size
+        _require(
+            self.num_heads % self.num_kv_heads == 0,
+            "num_kv_heads",
+            self.num_kv_heads,
+            f"must divide num_heads ({self.num_heads})",
+        )
+        self._check_positions()
+        self._check_ranges()
+
+    def _check_positions(self) -> None:
+        if self.position == Position.learned_2d:
+            return
+        self.rotary_dim = self.rotary_dim or self.head_dim
+        _require(
+            self.rotary_dim % 2 == 0 and self.rotary_dim <= self.head_dim,
+            "rotary_dim",
+            self.rotary_dim,
+            f"must be even and at most head_dim ({self.head_dim})",
+        )
+        if self.position == Position.rope_2d:
+            _require(
+                self.head_dim % 4 == 0 and self.rotary_dim == self.head_dim,
+                "rotary_dim",
+                self.rotary_dim,
+                f"must be head_dim ({self.head_dim}), a multiple of 4, when position is rope_2d",
+            )
+            _require(
+                self.rope_layout == RopeLayout.halves,
+                "rope_layout",
+                self.rope_layout.value,
+                "must be halves when position is rope_2d",
+            )
+
+    def _check_ranges(self) -> None:
+        _require(
+            self.residual == Residual.deepnorm or self.residual_scale == 1.0,
+            "residual_scale",
+            self.residual_scale,
+            f"must be 1 when residual is {self.residual.value}; only deepnorm scales it",
+        )
+        _require(
+            self.attention_scale == 1.0 or not self.layer_number_scaling,
+            "attention_scale",
+            self.attention_scale,
+            "must be 1 when layer_number_scaling is on; choose one of the two",
+        )
+        for name in ("hidden_dropout", "attention_dropout"):
+            value = getattr(self, name)
+            _require(0.0 <= value < 1.0, name, value, "must be in [0, 1)")
+        _require(
+            0.0 < self.embedding_grad_scale <= 1.0,
+            "embedding_grad_scale",
+            self.embedding_grad_scale,
+            "must be in (0, 1]",
+        )
+        for name in ("norm_eps", "rope_theta", "attention_scale", "residual_scale", "init_std"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the first feed-forward projection is doubled."""
+        return self.activation != Activation.gelu
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values, ready for JSON."""
+        return {
+            name: value.value if isinstance(value, Enum) else value
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TransformerConfig":
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            ValueError: a field is unknown or has a value that is not one of its choices.
+        """
+        types = {field.name: field.type for field in fields(cls)}
+        unknown = sorted(set(values) - set(types))
+        if unknown:
+            raise ValueError(
+                f"model config has unknown fields {unknown}: "
+                "remove them, or use the version of glm-lab that wrote the file"
+            )
+        parsed = {name: _parse(types[name], name, value) for name, value in values.items()}
+        return cls(**parsed)
+
+
+def _parse(kind: Any, name: str, value: Any) -> Any:
+    if not (isinstance(kind, type) and issubclass(kind, Enum)):
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(str(choice.value) for choice in kind)
+        raise ValueError(f"model.{name} is {value!r}: choose one of {choices}") from None
+
+
+def _require(condition: bool, name: str, value: object, rule: str) -> None:
+    if not condition:
+        raise ValueError(f"model.{name} is {value}: it {rule}")

@@ -1,0 +1,40 @@
+"""The two normalisations, as modules over glm_kernels."""
+
+from __future__ import annotations
+
+import torch
+from glm_kernels import layer_norm, rms_norm
+from torch import Tensor, nn
+
+from glm_core.model.config import Norm, TransformerConfig
+
+
+class RmsNorm(nn.Module):
+    """x / rms(x) * weight, the variance in fp32. Source: arXiv 1910.07467, eq. 4."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return rms_norm(x_BTD, self.weight, self.eps)
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / std * weight + bias. Source: arXiv 1607.06450, eq. 4."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size))
+        self.eps = eps
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return layer_norm(x_BTD, self.weight, self.bias, self.eps)
+
+
+def build_norm(config: TransformerConfig) -> nn.Module:
+    """Returns a fresh norm of the configured kind, over hidden_size."""
+    kind = RmsNorm if config.norm == Norm.rmsnorm else LayerNorm
+    return kind(config.hidden_size, config.norm_eps)

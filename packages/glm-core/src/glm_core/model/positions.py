@@ -1,0 +1,88 @@
+"""Where columns stand: the position ids of a batch, and what a model makes of them.
+
+Position ids are [B, 2, T]: row 0 is the position in the text with each blank collapsed to its mask
+token, row 1 the block position, which counts inside a blank. One-dimensional models read row 0.
+Source: arXiv 2103.10360, section 2.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from glm_kernels import apply_rope, apply_rope_2d, rope_tables
+from torch import Tensor, nn
+
+from glm_core.model.config import Position, RopeLayout, TransformerConfig
+
+
+def as_2d_positions(position_ids: Tensor | None, input_ids_BT: Tensor, offset: int) -> Tensor:
+    """Brings position ids to [B, 2, T].
+
+    Args:
+        position_ids: [B, 2, T]; or [B, T], block positions then being 0; or None, which counts on
+            from `offset`.
+        input_ids_BT: the tokens, for their shape and device.
+    """
+    batch, length = input_ids_BT.shape
+    if position_ids is None:
+        position_ids = torch.arange(offset, offset + length, device=input_ids_BT.device)
+        position_ids = position_ids.expand(batch, length)
+    if position_ids.dim() == 2:
+        position_ids = torch.stack([position_ids, torch.zeros_like(position_ids)], dim=1)
+    if position_ids.shape != (batch, 2, length):
+        raise ValueError(
+            f"position_ids has shape {tuple(position_ids.shape)}: for input_ids of shape "
+            f"{(batch, length)} it must be {(batch, 2, length)} or {(batch, length)}"
+        )
+    return position_ids
+
+
+class LearnedPositions(nn.Module):
+    """Two learned tables, added to the word embedding (GLM)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        rows = config.max_position_embeddings + 1
+        self.position_embeddings = nn.Embedding(rows, config.hidden_size)
+        self.block_position_embeddings = nn.Embedding(rows, config.hidden_size)
+
+    def forward(self, position_ids_B2T: Tensor) -> Tensor:
+        """Returns the sum of both embeddings, [B, T, D]."""
+        position: Tensor = self.position_embeddings(position_ids_B2T[:, 0])
+        block: Tensor = self.block_position_embeddings(position_ids_B2T[:, 1])
+        return position + block
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotary tables of one forward, shared by all layers. cos and sin are fp32 [B, T, R]."""
+
+    cos: Tensor
+    sin: Tensor
+    block_cos: Tensor | None
+    block_sin: Tensor | None
+    interleaved: bool
+
+    def __call__(self, x_BTNH: Tensor) -> Tensor:
+        """Rotates queries or keys."""
+        if self.block_cos is None or self.block_sin is None:
+            return apply_rope(x_BTNH, self.cos, self.sin, self.interleaved)
+        return apply_rope_2d(x_BTNH, self.cos, self.sin, self.block_cos, self.block_sin)
+
+
+def build_rotation(config: TransformerConfig, position_ids_B2T: Tensor) -> Rotation | None:
+    """Computes the rotary tables for a batch; None for learned positions.
+
+    Source: arXiv 2104.09864, eq. 15; two-dimensional form: arXiv 2210.02414, appendix B.3.
+    """
+    if config.position == Position.learned_2d:
+        return None
+    interleaved = config.rope_layout == RopeLayout.interleaved
+    if config.position == Position.rope:
+        cos, sin = rope_tables(position_ids_B2T[:, 0], config.rotary_dim, config.rope_theta)
+        return Rotation(cos, sin, None, None, interleaved)
+    half = config.head_dim // 2
+    cos, sin = rope_tables(position_ids_B2T[:, 0], half, config.rope_theta)
+    block_cos, block_sin = rope_tables(position_ids_B2T[:, 1], half, config.rope_theta)
+    return Rotation(cos, sin, block_cos, block_sin, interleaved)

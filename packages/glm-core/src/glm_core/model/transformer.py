@@ -1,0 +1,297 @@
+"""The one transformer of the GLM family.
+
+Letters: B batch, T query columns, S key columns, N query heads, K key/value heads, H head size,
+D hidden size, F feed-forward size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from einops import rearrange
+from glm_kernels import fused_linear_cross_entropy, geglu, gelu, swiglu
+from torch import Tensor, nn
+
+from glm_core.attention import Causal, MaskRequest, MaskSpec, PreparedAttention, Scaling
+from glm_core.attention.dispatch import prepare_attention
+from glm_core.model.config import (
+    Activation,
+    GeluForm,
+    Position,
+    QkvLayout,
+    Residual,
+    TransformerConfig,
+)
+from glm_core.model.norm import build_norm
+from glm_core.model.positions import (
+    LearnedPositions,
+    Rotation,
+    as_2d_positions,
+    build_rotation,
+)
+
+
+class KVCacheProtocol(Protocol):
+    """Keys and values of the columns seen so far."""
+
+    length: int
+    """Columns already stored."""
+
+    def append(self, layer: int, k_BTKH: Tensor, v_BTKH: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores new columns of a layer; returns all of its keys and values, [B, S, K, H]."""
+
+    def advance(self, count: int) -> None:
+        """Counts the columns that every layer has stored."""
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention."""
+
+    def __init__(self, config: TransformerConfig, layer: int) -> None:
+        super().__init__()
+        self.config = config
+        self.layer = layer
+        heads = config.num_heads + 2 * config.num_kv_heads
+        self.query_key_value = nn.Linear(
+            config.hidden_size, heads * config.head_dim, bias=config.qkv_bias
+        )
+        self.dense = nn.Linear(
+            config.num_heads * config.head_dim, config.hidden_size, bias=config.dense_bias
+        )
+        coefficient = float(layer + 1) if config.layer_number_scaling else config.attention_scale
+        self.scaling = Scaling(1.0 / math.sqrt(config.head_dim), coefficient)
+
+    def split(self, qkv_BTE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cuts the fused projection into q [B, T, N, H] and k, v [B, T, K, H]."""
+        N, K, H = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
+        if self.config.qkv_layout == QkvLayout.concatenated:
+            qkv_BTXH = qkv_BTE.unflatten(-1, (N + 2 * K, H))
+            q_BTNH, k_BTKH, v_BTKH = qkv_BTXH.split([N, K, K], dim=2)
+            return q_BTNH, k_BTKH, v_BTKH
+        qkv_BTKXH = rearrange(qkv_BTE, "b t (k x h) -> b t k x h", k=K, h=H)
+        q_BTNH = rearrange(qkv_BTKXH[..., :-2, :], "b t k g h -> b t (k g) h")
+        return q_BTNH, qkv_BTKXH[..., -2, :], qkv_BTKXH[..., -1, :]
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        attend: PreparedAttention,
+        rotate: Rotation | None,
+        kv_cache: KVCacheProtocol | None,
+    ) -> Tensor:
+        q_BTNH, k_BSKH, v_BSKH = self.split(self.query_key_value(x_BTD))
+        if rotate is not None:
+            q_BTNH, k_BSKH = rotate(q_BTNH), rotate(k_BSKH)
+        if kv_cache is not None:
+            k_BSKH, v_BSKH = kv_cache.append(self.layer, k_BSKH, v_BSKH)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        out_BTNH = attend(q_BTNH, k_BSKH, v_BSKH, self.scaling, dropout)
+        out_BTD: Tensor = self.dense(out_BTNH.flatten(2))
+        return out_BTD
+
+
+class FeedForward(nn.Module):
+    """Two projections around an activation, gated or not."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.ffn_hidden_size * (2 if config.is_gated else 1)
+        self.dense_h_to_4h = nn.Linear(config.hidden_size, width, bias=config.mlp_bias)
+        self.dense_4h_to_h = nn.Linear(
+            config.ffn_hidden_size, config.hidden_size, bias=config.mlp_bias
+        )
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        inner: Tensor = self.dense_h_to_4h(x_BTD)
+        approximate = "tanh" if self.config.gelu_form == GeluForm.tanh else "none"
+        if self.config.activation == Activation.swiglu:
+            inner = swiglu(inner)
+        elif self.config.activation == Activation.geglu:
+            inner = geglu(inner, self.config.gate_half.value, approximate)
+        else:
+            inner = gelu(inner, approximate)
+        out_BTD: Tensor = self.dense_4h_to_h(inner)
+        return out_BTD
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each joined to the residual stream as `config.residual` says."""
+
+    def __init__(self, config: TransformerConfig, layer: int) -> None:
+        super().__init__()
+        self.residual = config.residual
+        self.residual_scale = config.residual_scale
+        self.input_norm = build_norm(config)
+        self.attention = Attention(config, layer)
+        self.post_attention_norm = build_norm(config)
+        self.mlp = FeedForward(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        if config.residual == Residual.sandwich:
+            self.attention_out_norm = build_norm(config)
+            self.mlp_out_norm = build_norm(config)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        attend: PreparedAttention,
+        rotate: Rotation | None,
+        kv_cache: KVCacheProtocol | None = None,
+    ) -> Tensor:
+        normed = self.input_norm(x_BTD)
+        out = self.attention(normed, attend, rotate, kv_cache)
+        if self.residual == Residual.sandwich:
+            out = self.attention_out_norm(out)
+        x_BTD = self.join(x_BTD, normed, out)
+        normed = self.post_attention_norm(x_BTD)
+        out = self.mlp(normed)
+        if self.residual == Residual.sandwich:
+            out = self.mlp_out_norm(out)
+        return self.join(x_BTD, normed, out)
+
+    def join(self, x_BTD: Tensor, normed_BTD: Tensor, out_BTD: Tensor) -> Tensor:
+        """Adds a sub-layer's output to the residual stream."""
+        out_BTD = self.dropout(out_BTD)
+        if self.residual == Residual.deepnorm:
+            return normed_BTD * self.residual_scale + out_BTD
+        return x_BTD + out_BTD
+
+
+class Transformer(nn.Module):
+    """Token ids in, hidden states out; `logits` and `loss` read the hidden states."""
+
+    def __init__(self, config: TransformerConfig, attention_backend: str = "auto") -> None:
+        super().__init__()
+        self.config = config
+        self.attention_backend = attention_backend
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.positions = (
+            LearnedPositions(config) if config.position == Position.learned_2d else None
+        )
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.final_norm = build_norm(config)
+        self.output_layer = (
+            None
+            if config.tie_embeddings
+            else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        )
+
+    def forward(
+        self,
+        input_ids_BT: Tensor,
+        position_ids: Tensor | None = None,
+        mask: MaskSpec | None = None,
+        kv_cache: KVCacheProtocol | None = None,
+    ) -> Tensor:
+        """Runs the stack.
+
+        Args:
+            input_ids_BT: int64 token ids.
+            position_ids: int64 [B, 2, T] or [B, T]; None counts on from the cache's length.
+            mask: what sees what, in absolute columns; None is Causal().
+            kv_cache: when given, the tokens stand right of the columns already in it.
+
+        Returns:
+            Hidden states after the final norm, [B, T, D].
+        """
+        offset = 0 if kv_cache is None else kv_cache.length
+        position_ids_B2T = as_2d_positions(position_ids, input_ids_BT, offset)
+        x_BTD = self.embed(input_ids_BT, position_ids_B2T)
+        attend = self.prepare_mask(mask or Causal(), input_ids_BT, offset)
+        rotate = build_rotation(self.config, position_ids_B2T)
+        for block in self.layers:
+            x_BTD = block(x_BTD, attend, rotate, kv_cache)
+        if kv_cache is not None:
+            kv_cache.advance(input_ids_BT.shape[1])
+        hidden_BTD: Tensor = self.final_norm(x_BTD)
+        return hidden_BTD
+
+    def embed(self, input_ids_BT: Tensor, position_ids_B2T: Tensor) -> Tensor:
+        """Returns word (and learned position) embeddings, [B, T, D]."""
+        x_BTD: Tensor = self.word_embeddings(input_ids_BT)
+        shrink = self.config.embedding_grad_scale
+        if shrink != 1.0:
+            # Source: arXiv 2210.02414, section 3.3 (embedding layer gradient shrink).
+            x_BTD = x_BTD * shrink + x_BTD.detach() * (1.0 - shrink)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions(position_ids_B2T)
+        out_BTD: Tensor = self.dropout(x_BTD)
+        return out_BTD
+
+    def prepare_mask(self, mask: MaskSpec, input_ids_BT: Tensor, offset: int) -> PreparedAttention:
+        """Chooses the attention backend and builds its mask, once for all layers."""
+        device = input_ids_BT.device
+        dtype = self.word_embeddings.weight.dtype
+        if torch.is_autocast_enabled(device.type):
+            dtype = torch.get_autocast_dtype(device.type)
+        batch, length = input_ids_BT.shape
+        request = MaskRequest(mask, batch, length, offset + length, offset, device, dtype)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        return prepare_attention(request, self.attention_backend, dropout)
+
+    @property
+    def head_weight_VD(self) -> Tensor:
+        """The weight that turns hidden states into logits."""
+        head = self.word_embeddings if self.output_layer is None else self.output_layer
+        weight: Tensor = head.weight
+        return weight
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Returns next-token scores, [..., V], for hidden states [..., D]."""
+        return nn.functional.linear(hidden, self.head_weight_VD)
+
+    def loss(self, hidden_BTD: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums the cross-entropy over all columns that have a label.
+
+        Args:
+            labels_BT: int64; the token each column predicts (never shifted here), -100 for none.
+
+        Returns:
+            The sum in nats, fp32 scalar, and the number of labels, int64 scalar.
+        """
+        total = fused_linear_cross_entropy(
+            hidden_BTD.flatten(0, 1), self.head_weight_VD, labels_BT.flatten()
+        )
+        return total, (labels_BT != -100).sum()
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> None:
+        """Draws fresh weights, the same for the same seed.
+
+        Normal(0, init_std); projections into the residual stream are divided by sqrt(2 L). With
+        deepnorm instead: Xavier-normal, gain 1/sqrt(2 L) on the value, output and feed-forward
+        projections, biases 0. Sources: arXiv 2103.10360, 3.1; arXiv 2210.02414, section 2.1.
+        """
+        generator = torch.Generator(device=self.word_embeddings.weight.device).manual_seed(seed)
+        std = self.config.init_std
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                module.weight.normal_(0.0, std, generator=generator)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+        depth_gain = 1.0 / math.sqrt(2.0 * self.config.num_layers)
+        for block in self.layers:
+            assert isinstance(block, Block)
+            if self.config.residual == Residual.deepnorm:
+                _init_deepnorm(block, depth_gain, generator)
+            else:
+                block.attention.dense.weight.mul_(depth_gain)
+                block.mlp.dense_4h_to_h.weight.mul_(depth_gain)
+
+
+def _init_deepnorm(block: Block, gain: float, generator: torch.Generator) -> None:
+    attention, mlp = block.attention, block.mlp
+    for linear in (attention.query_key_value, attention.dense, mlp.dense_h_to_4h):
+        nn.init.xavier_normal_(linear.weight, generator=generator)
+    nn.init.xavier_normal_(mlp.dense_4h_to_h.weight, generator=generator)
+    for linear in (attention.dense, mlp.dense_h_to_4h, mlp.dense_4h_to_h):
+        linear.weight.mul_(gain)
+    # The value rows of the fused projection are found by splitting its row numbers as it splits.
+    rows = torch.arange(
+        attention.query_key_value.out_features, device=attention.dense.weight.device
+    )
+    _, _, value_rows = attention.split(rows[None, None])
+    attention.query_key_value.weight[value_rows.flatten()] *= gain
