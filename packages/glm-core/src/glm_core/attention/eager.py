@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from glm_kernels import scale_mask_softmax
 from torch import Tensor
 
 from glm_core.attention.backend import MaskRequest, Scaling
 from glm_core.attention.spec import materialize
+from glm_kernels import scale_mask_softmax
 
 
 class EagerAttention:

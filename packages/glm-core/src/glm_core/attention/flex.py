@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -96,4 +97,8 @@ def _attend(
 def _flex_attention(device_type: str) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False) if device_type == "cuda" else flex_attention
+    if device_type == "cuda":
+        return torch.compile(flex_attention, dynamic=False)
+    # Unfused is what a reference is for; the warning would come with every model on a CPU.
+    warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+    return flex_attention

@@ -22,7 +22,7 @@ class SdpaMask:
 
 
 class SdpaAttention:
-    """Fused attention. Its softmax is in fp32, so the coefficient of `Scaling` has no work to do."""
+    """Fused attention. Its softmax is in fp32: the coefficient of `Scaling` has nothing to do."""
 
     name = "sdpa"
 

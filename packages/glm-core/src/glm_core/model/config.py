@@ -5,18 +5,18 @@ field, never its name.
 """
 
 from dataclasses import asdict, dataclass, fields
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 
-class Norm(str, Enum):
+class Norm(StrEnum):
     """Which normalisation."""
 
     layernorm = "layernorm"
     rmsnorm = "rmsnorm"
 
 
-class Residual(str, Enum):
+class Residual(StrEnum):
     """How a sub-layer f joins the residual stream x."""
 
     pre = "pre"
@@ -27,7 +27,7 @@ class Residual(str, Enum):
     """x + norm'(f(norm(x))): GLM-4-0414."""
 
 
-class Activation(str, Enum):
+class Activation(StrEnum):
     """The non-linearity of the feed-forward network."""
 
     gelu = "gelu"
@@ -35,21 +35,21 @@ class Activation(str, Enum):
     swiglu = "swiglu"
 
 
-class GeluForm(str, Enum):
+class GeluForm(StrEnum):
     """Which GELU: the two differ by up to 5e-4."""
 
     tanh = "tanh"
     erf = "erf"
 
 
-class GateHalf(str, Enum):
+class GateHalf(StrEnum):
     """Which half of the doubled projection passes through the activation."""
 
     first = "first"
     second = "second"
 
 
-class Position(str, Enum):
+class Position(StrEnum):
     """How columns learn where they are."""
 
     learned_2d = "learned_2d"
@@ -60,7 +60,7 @@ class Position(str, Enum):
     """Half the head rotated by the position, half by the block position: ChatGLM-6B."""
 
 
-class RopeLayout(str, Enum):
+class RopeLayout(StrEnum):
     """Which two of a head's dimensions rotate together."""
 
     halves = "halves"
@@ -69,7 +69,7 @@ class RopeLayout(str, Enum):
     """2i with 2i + 1: ChatGLM2/3, GLM-4."""
 
 
-class QkvLayout(str, Enum):
+class QkvLayout(StrEnum):
     """How the rows of the fused query-key-value projection are ordered."""
 
     concatenated = "concatenated"
@@ -78,7 +78,7 @@ class QkvLayout(str, Enum):
     """[queries, key, value] of one key/value group after the other: GLM-130B and ChatGLM-6B."""
 
 
-class GenerationLayout(str, Enum):
+class GenerationLayout(StrEnum):
     """Where the model expects the text it writes."""
 
     blank = "blank"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from glm_kernels import layer_norm, rms_norm
 from torch import Tensor, nn
 
 from glm_core.model.config import Norm, TransformerConfig
+from glm_kernels import layer_norm, rms_norm
 
 
 class RmsNorm(nn.Module):

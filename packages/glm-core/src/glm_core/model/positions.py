@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from glm_kernels import apply_rope, apply_rope_2d, rope_tables
 from torch import Tensor, nn
 
 from glm_core.model.config import Position, RopeLayout, TransformerConfig
+from glm_kernels import apply_rope, apply_rope_2d, rope_tables
 
 
 def as_2d_positions(position_ids: Tensor | None, input_ids_BT: Tensor, offset: int) -> Tensor:

@@ -7,11 +7,10 @@ D hidden size, F feed-forward size, V vocabulary.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from einops import rearrange
-from glm_kernels import fused_linear_cross_entropy, geglu, gelu, swiglu
 from torch import Tensor, nn
 
 from glm_core.attention import Causal, MaskRequest, MaskSpec, PreparedAttention, Scaling
@@ -31,6 +30,7 @@ from glm_core.model.positions import (
     as_2d_positions,
     build_rotation,
 )
+from glm_kernels import fused_linear_cross_entropy, geglu, gelu, swiglu
 
 
 class KVCacheProtocol(Protocol):
@@ -67,8 +67,8 @@ class Attention(nn.Module):
         """Cuts the fused projection into q [B, T, N, H] and k, v [B, T, K, H]."""
         N, K, H = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
         if self.config.qkv_layout == QkvLayout.concatenated:
-            qkv_BTXH = qkv_BTE.unflatten(-1, (N + 2 * K, H))
-            q_BTNH, k_BTKH, v_BTKH = qkv_BTXH.split([N, K, K], dim=2)
+            qkv_BTXH = rearrange(qkv_BTE, "b t (x h) -> b t x h", h=H)
+            q_BTNH, k_BTKH, v_BTKH = torch.split(qkv_BTXH, [N, K, K], dim=2)
             return q_BTNH, k_BTKH, v_BTKH
         qkv_BTKXH = rearrange(qkv_BTE, "b t (k x h) -> b t k x h", k=K, h=H)
         q_BTNH = rearrange(qkv_BTKXH[..., :-2, :], "b t k g h -> b t (k g) h")
@@ -106,7 +106,9 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         inner: Tensor = self.dense_h_to_4h(x_BTD)
-        approximate = "tanh" if self.config.gelu_form == GeluForm.tanh else "none"
+        approximate: Literal["tanh", "none"] = (
+            "tanh" if self.config.gelu_form == GeluForm.tanh else "none"
+        )
         if self.config.activation == Activation.swiglu:
             inner = swiglu(inner)
         elif self.config.activation == Activation.geglu:
@@ -289,7 +291,7 @@ def _init_deepnorm(block: Block, gain: float, generator: torch.Generator) -> Non
     nn.init.xavier_normal_(mlp.dense_4h_to_h.weight, generator=generator)
     for linear in (attention.dense, mlp.dense_h_to_4h, mlp.dense_4h_to_h):
         linear.weight.mul_(gain)
-    # The value rows of the fused projection are found by splitting its row numbers as it splits.
+    # Splitting the row numbers of the fused projection, as it is split, tells the value rows.
     rows = torch.arange(
         attention.query_key_value.out_features, device=attention.dense.weight.device
     )
