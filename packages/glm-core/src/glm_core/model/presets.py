@@ -1,0 +1,153 @@
+"""The sizes of the family as published. `preset("glm-130b")` returns a fresh config."""
+
+import math
+from collections.abc import Callable
+
+from glm_core.model.config import (
+    Activation,
+    GateHalf,
+    GeluForm,
+    GenerationLayout,
+    Norm,
+    Position,
+    QkvLayout,
+    Residual,
+    RopeLayout,
+    TransformerConfig,
+)
+
+
+def _glm(
+    num_layers: int, hidden_size: int, num_heads: int, vocab_size: int, context: int
+) -> TransformerConfig:
+    """GLM. Source: arXiv 2103.10360. The vocabulary is padded to a multiple of 128."""
+    return TransformerConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        max_position_embeddings=context,
+    )
+
+
+def _glm_130b() -> TransformerConfig:
+    """GLM-130B. Source: arXiv 2210.02414, section 2.1 and table 11."""
+    return TransformerConfig(
+        vocab_size=150528,
+        hidden_size=12288,
+        num_layers=70,
+        num_heads=96,
+        ffn_hidden_size=32768,
+        max_position_embeddings=2048,
+        residual=Residual.deepnorm,
+        residual_scale=math.sqrt(2 * 70),
+        activation=Activation.geglu,
+        gelu_form=GeluForm.erf,
+        gate_half=GateHalf.second,
+        position=Position.rope,
+        qkv_layout=QkvLayout.interleaved,
+        layer_number_scaling=True,
+        embedding_grad_scale=0.1,
+        init_std=0.0052,
+        generation_layout=GenerationLayout.blank_1d,
+    )
+
+
+def _chatglm_6b(vocab_size: int) -> TransformerConfig:
+    """ChatGLM-6B: GLM-130B's block without gate, two-dimensional RoPE."""
+    return TransformerConfig(
+        vocab_size=vocab_size,
+        hidden_size=4096,
+        num_layers=28,
+        num_heads=32,
+        max_position_embeddings=2048,
+        residual=Residual.deepnorm,
+        residual_scale=math.sqrt(2 * 28),
+        position=Position.rope_2d,
+        qkv_layout=QkvLayout.interleaved,
+        layer_number_scaling=True,
+    )
+
+
+def _chatglm2(
+    num_layers: int,
+    vocab_size: int,
+    context: int,
+    norm_eps: float,
+    residual: Residual = Residual.pre,
+) -> TransformerConfig:
+    """ChatGLM2 and its successors: causal, RMSNorm, SwiGLU, two key/value heads, half-head RoPE."""
+    return TransformerConfig(
+        vocab_size=vocab_size,
+        hidden_size=4096,
+        num_layers=num_layers,
+        num_heads=32,
+        num_kv_heads=2,
+        ffn_hidden_size=13696,
+        max_position_embeddings=context,
+        norm=Norm.rmsnorm,
+        norm_eps=norm_eps,
+        residual=residual,
+        activation=Activation.swiglu,
+        position=Position.rope,
+        rope_layout=RopeLayout.interleaved,
+        rotary_dim=64,
+        dense_bias=False,
+        mlp_bias=False,
+        tie_embeddings=False,
+        generation_layout=GenerationLayout.causal,
+    )
+
+
+def _llama_7b() -> TransformerConfig:
+    """LLaMA-7B, and Vicuna-7B on it: the language half of CogVLM. Source: arXiv 2302.13971."""
+    return TransformerConfig(
+        vocab_size=32000,
+        hidden_size=4096,
+        num_layers=32,
+        num_heads=32,
+        ffn_hidden_size=11008,
+        max_position_embeddings=2048,
+        norm=Norm.rmsnorm,
+        activation=Activation.swiglu,
+        position=Position.rope,
+        qkv_bias=False,
+        dense_bias=False,
+        mlp_bias=False,
+        tie_embeddings=False,
+        generation_layout=GenerationLayout.causal,
+    )
+
+
+_WORDPIECE, _GPT2, _CHINESE = 30592, 50304, 50048
+
+PRESETS: dict[str, Callable[[], TransformerConfig]] = {
+    "glm-base": lambda: _glm(12, 768, 12, _WORDPIECE, 512),
+    "glm-large": lambda: _glm(24, 1024, 16, _WORDPIECE, 512),
+    "glm-410m": lambda: _glm(30, 1024, 16, _WORDPIECE, 512),
+    "glm-515m": lambda: _glm(30, 1152, 18, _WORDPIECE, 512),
+    "glm-roberta-large": lambda: _glm(24, 1024, 16, _GPT2, 512),
+    "glm-2b": lambda: _glm(36, 2048, 32, _GPT2, 1024),
+    "glm-10b": lambda: _glm(48, 4096, 64, _GPT2, 1024),
+    "glm-large-zh": lambda: _glm(24, 1024, 16, _CHINESE, 1024),
+    "glm-10b-zh": lambda: _glm(48, 4096, 64, _CHINESE, 1024),
+    "glm-130b": _glm_130b,
+    "chatglm-6b": lambda: _chatglm_6b(130528),
+    "chatglm-6b-v0": lambda: _chatglm_6b(150528),
+    "chatglm2-6b": lambda: _chatglm2(28, 65024, 32768, 1e-5),
+    "chatglm3-6b": lambda: _chatglm2(28, 65024, 32768, 1e-5),
+    "glm-4-9b": lambda: _chatglm2(40, 151552, 131072, 1.5625e-7),
+    "glm-4-9b-0414": lambda: _chatglm2(40, 151552, 32768, 1e-5, Residual.sandwich),
+    "llama-7b": _llama_7b,
+}
+
+
+def preset(name: str) -> TransformerConfig:
+    """Returns the config of a published model.
+
+    Raises:
+        ValueError: no preset has this name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"model preset {name!r} is unknown: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]()
