@@ -125,13 +125,17 @@ def _choose(op: str, device: str, backend: str) -> str:
     return _automatic(op, device) if chosen == AUTO else _explicit(op, device, chosen)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _choose_while_tracing(
     op: str, device: str, backend: str, choices: tuple[tuple[str, str], ...]
 ) -> str:
     """As `_choose`; reading `choices` at the call makes the compiler trace again on a change."""
     del choices
     return _choose(op, device, backend)
+
+
+# What torch.compiler.assume_constant_result sets. That decorator imports the whole compiler, a
+# second of start-up time that eager runs need not pay.
+_choose_while_tracing._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _table(op: str) -> dict[str, Backend]:
