@@ -1,0 +1,21 @@
+"""Inference: filling blanks, continuing text, streaming it, and searching with beams."""
+
+from glm_core.infer.blanks import Filled, FilledBlank, has_marker
+from glm_core.infer.kv_cache import KVCache
+from glm_core.infer.layout import BlankLayout, CausalLayout, Layout, layout_for
+from glm_core.infer.sampling import SamplingConfig
+from glm_core.infer.text_generator import Completion, TextGenerator
+
+__all__ = [
+    "BlankLayout",
+    "CausalLayout",
+    "Completion",
+    "Filled",
+    "FilledBlank",
+    "KVCache",
+    "Layout",
+    "SamplingConfig",
+    "TextGenerator",
+    "has_marker",
+    "layout_for",
+]

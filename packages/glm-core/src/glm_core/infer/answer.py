@@ -1,0 +1,136 @@
+"""One answer while it is decoded: its tokens, its text, and why it ended."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from torch import Tensor
+
+from glm_core.infer.sampling import Sampler
+from glm_core.infer.stream import TextStream
+from glm_core.tokenizer.incremental import IncrementalDecoder
+from glm_core.tokenizer.protocol import Tokenizer
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    stop_token = "stop_token"
+    """The model ended it."""
+    stop_string = "stop_string"
+    """A stop string came."""
+    max_new_tokens = "max_new_tokens"
+    """It was as long as the request allows."""
+    context = "context"
+    """The model's context was full."""
+
+
+class Vocabulary:
+    """Which ids end an answer and which no answer may hold.
+
+    Args:
+        tokenizer: knows the special tokens.
+        num_logits: rows of the model's head; those beyond the tokenizer are padding.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, num_logits: int) -> None:
+        self.tokenizer = tokenizer
+        self.stop_ids = sorted({tokenizer.eos_id, tokenizer.eop_id})
+        specials = [token for token in _special_ids(tokenizer) if token not in self.stop_ids]
+        self.excluded_ids = specials + list(range(tokenizer.vocab_size, num_logits))
+
+
+class Answer:
+    """The answer in one blank.
+
+    Args:
+        sampler: chooses tokens; shared by the blanks of one request.
+        vocabulary: stop ids and the tokenizer.
+        seen_ids: text tokens before this answer, for the repetition penalty.
+        budget: columns the context has left for this answer.
+    """
+
+    def __init__(
+        self, sampler: Sampler, vocabulary: Vocabulary, seen_ids: list[int], budget: int
+    ) -> None:
+        self.sampler = sampler
+        self.vocabulary = vocabulary
+        self.tokens: list[int] = []
+        self.logprob = 0.0
+        self.finish_reason: FinishReason | None = None
+        self.num_fed = 0
+        self._seen = seen_ids
+        self._budget = budget
+        self._stream = TextStream(IncrementalDecoder(vocabulary.tokenizer), sampler.config.stop)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the answer has ended."""
+        return self.finish_reason is not None
+
+    @property
+    def seen_ids(self) -> list[int]:
+        """Text tokens before this answer and in it."""
+        return self._seen + self.tokens
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest this answer can become."""
+        return min(self.sampler.config.max_new_tokens, self._budget)
+
+    @property
+    def text(self) -> str:
+        """The answer's text so far, without what is still held back."""
+        return self._stream.text
+
+    def accept(self, logits_V: Tensor) -> str:
+        """Chooses the next token from the model's logits; returns text that can be shown now."""
+        token, logprob = self.sampler.choose(logits_V, self.seen_ids, len(self.tokens))
+        return self.append(token, logprob)
+
+    def append(self, token: int, logprob: float) -> str:
+        """Takes a token that was chosen; returns text that can be shown now."""
+        self.logprob += logprob
+        if token in self.vocabulary.stop_ids:
+            return self._finish(FinishReason.stop_token)
+        self.tokens.append(token)
+        text = self._stream.push(token)
+        if self._stream.stopped:
+            self._drop_tokens_of_stop()
+            self.finish_reason = FinishReason.stop_string
+        elif len(self.tokens) == self.sampler.config.max_new_tokens:
+            text += self._finish(FinishReason.max_new_tokens)
+        elif len(self.tokens) == self._budget:
+            text += self._finish(FinishReason.context)
+        return text
+
+    def next_input(self) -> int | None:
+        """Returns the token that the model has not seen yet, or None."""
+        if self.num_fed >= len(self.tokens):
+            return None
+        self.num_fed += 1
+        return self.tokens[self.num_fed - 1]
+
+    def _finish(self, reason: FinishReason) -> str:
+        self.finish_reason = reason
+        return self._stream.finish()
+
+    def _drop_tokens_of_stop(self) -> None:
+        """Keeps the tokens whose text stands before the stop string."""
+        size = len(self.text.encode())
+        while self.tokens and len(self.vocabulary.tokenizer.decode_bytes(self.tokens)) > size:
+            self.tokens.pop()
+
+
+def _special_ids(tokenizer: Tokenizer) -> list[int]:
+    return [
+        tokenizer.pad_id,
+        tokenizer.eos_id,
+        tokenizer.cls_id,
+        tokenizer.mask_id,
+        tokenizer.smask_id,
+        tokenizer.gmask_id,
+        tokenizer.sop_id,
+        tokenizer.eop_id,
+        tokenizer.dblock_id,
+    ]
