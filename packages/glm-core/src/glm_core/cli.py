@@ -73,6 +73,8 @@ def _run(argv: list[str]) -> int:
     parser = _top_parser()
     # Only the first word selects: what follows belongs to the command.
     args, rest = parser.parse_known_args(argv[:1])
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}; the command comes first")
     if args.command is None:
         parser.print_help()
         return BAD_INPUT

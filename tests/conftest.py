@@ -1,0 +1,34 @@
+"""Fixtures of every test: fixed seeds, one thread, no network, no stray device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+# Before any library reads them: hub clients answer from the disk only, and nobody asks a
+# tokenizer's thread pool to fork.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> Iterator[None]:
+    """Each test starts from the same random state, and leaves torch's settings as they were."""
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, visibly, what needs a device that is not there."""
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
