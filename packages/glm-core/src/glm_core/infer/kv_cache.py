@@ -93,9 +93,10 @@ class KVCache:
     def reorder(self, index: Sequence[int]) -> None:
         """Makes row i a copy of the present row `index[i]`; the number of rows may change."""
         rows = torch.tensor(list(index), dtype=torch.int64, device=self.keys[0].device)
+        same_size = len(rows) == self.batch
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):
-                if len(rows) == self.batch:
+                if same_size:
                     old[:, : self.length] = old[:, : self.length].index_select(0, rows)
                 else:
                     tensors[layer] = self._resized(old, rows)
