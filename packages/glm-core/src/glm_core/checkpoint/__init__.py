@@ -1,0 +1,1 @@
+"""Weights on disk: training checkpoints that survive anything, and models to share."""

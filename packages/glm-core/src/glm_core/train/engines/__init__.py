@@ -1,0 +1,1 @@
+"""How one update is computed: single process here, distributed engines behind the same protocol."""

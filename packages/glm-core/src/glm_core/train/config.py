@@ -1,0 +1,53 @@
+"""Everything that `glm train` can be told, as one typed tree. Hydra reads this dataclass."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from glm_core.data.config import DataConfig
+from glm_core.model.config import TransformerConfig
+from glm_core.train.optim import OptimConfig
+from glm_core.train.trainer_config import TrainerConfig
+
+_DATA_SETTINGS_THAT_CHANGE_NOTHING = ("workers", "cache_dir")
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    """A pretraining run."""
+
+    model: TransformerConfig
+    """The transformer."""
+    data: DataConfig
+    """What it reads."""
+    optim: OptimConfig
+    """How its weights move."""
+    trainer: TrainerConfig
+    """How long, how much at once, what is kept."""
+    run_dir: str
+    """Folder of everything that the run writes; the same folder again resumes the run."""
+
+    def __post_init__(self) -> None:
+        if not self.run_dir:
+            raise ValueError("run_dir is empty; name a folder, for example run_dir=outputs/mine")
+        if self.data.seq_length > self.model.max_position_embeddings:
+            raise ValueError(
+                f"data.seq_length is {self.data.seq_length}, longer than"
+                f" model.max_position_embeddings ({self.model.max_position_embeddings}); lower the"
+                " first or raise the second"
+            )
+        if self.data.tokenizer == "train" and self.data.vocab_size > self.model.vocab_size:
+            raise ValueError(
+                f"data.vocab_size is {self.data.vocab_size}, more ids than model.vocab_size"
+                f" ({self.model.vocab_size}); lower the first or raise the second"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must share with the one that it resumes."""
+        data = asdict(self.data)
+        for name in _DATA_SETTINGS_THAT_CHANGE_NOTHING:
+            del data[name]
+        return {
+            "model": self.model.to_dict(),
+            "data": {name: getattr(value, "value", value) for name, value in data.items()},
+            "trainer": {"seed": self.trainer.seed},
+        }
