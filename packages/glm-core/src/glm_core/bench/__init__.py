@@ -1,0 +1,1 @@
+"""Benchmarks of ours against peers: alternating in one run, printed as ratios."""
