@@ -1,4 +1,4 @@
-"""Decoding: greedy equals the full forward, batches equal single prompts, blanks reuse the cache."""
+"""Decoding: greedy equals the full forward, a batch equals single prompts, the cache is reused."""
 
 from __future__ import annotations
 
@@ -96,9 +96,7 @@ def test_batch_equals_single_when_lengths_differ(
 ) -> None:
     generator = TextGenerator(model_of_each_position, tokenizer)
     configs = [
-        SamplingConfig(
-            max_new_tokens=4 + 5 * row, temperature=temperature, top_p=0.95, seed=row
-        )
+        SamplingConfig(max_new_tokens=4 + 5 * row, temperature=temperature, top_p=0.95, seed=row)
         for row in range(len(TEXTS))
     ]
     together = generator.generate(TEXTS, configs)

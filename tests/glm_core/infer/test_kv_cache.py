@@ -16,8 +16,8 @@ MASKS: dict[str, MaskSpec] = {
     "left_padded_causal": LeftPadded(Causal(), (0, 3)),
     "left_padded_prefix": LeftPadded(PrefixLM((PREFIX, 3)), (0, 2)),
 }
-# Measured worst error over all cases: 1.5e-6 (logits up to 40).
-TOLERANCE = 1e-5
+# Measured worst error over all cases: 6.2e-6 (logits up to 6.7).
+TOLERANCE = 3e-5
 
 
 def _inputs(model: Transformer) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,113 @@
+"""``glm generate`` on a tiny random model."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from glm_core import cli
+from glm_core.checkpoint.pretrained import save_pretrained
+from glm_core.commands import generate
+from glm_core.infer import Filled, FilledBlank, SamplingConfig
+from glm_core.model import Transformer, TransformerConfig
+from glm_core.tokenizer import ByteBPETokenizer
+
+BLANK = "The [MASK] statement wraps a block."
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    tokenizer = ByteBPETokenizer.train(["The with statement wraps a block of code."] * 4, 300)
+    model = Transformer(
+        TransformerConfig(
+            vocab_size=tokenizer.vocab_size,
+            hidden_size=32,
+            num_layers=1,
+            num_heads=2,
+            max_position_embeddings=64,
+        )
+    )
+    model.init_weights(0)
+    folder: Path = tmp_path_factory.mktemp("generate") / "model"
+    save_pretrained(model, tokenizer, folder)
+    return str(folder)
+
+
+def _flags(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    generate.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_every_sampling_field_has_a_flag() -> None:
+    names = set(vars(_flags("x")))
+    assert {field.name for field in fields(SamplingConfig)} <= names
+
+
+def test_blank_is_filled_and_printed(model_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["generate", "--model", model_folder, BLANK, "--max-new-tokens", "3"]
+    assert cli.main(argv) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("The") and out.endswith(" statement wraps a block.\n")
+    assert "[MASK]" not in out and "\x1b" not in out
+
+
+def test_json_tells_text_and_blanks(model_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["generate", "--model", model_folder, BLANK, "--json", "--num-samples", "2"]
+    assert cli.main(argv) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["prompt"] == BLANK and len(result["samples"]) == 2
+    (blank,) = result["samples"][0]["blanks"]
+    end = blank["start"] + len(blank["text"])
+    assert result["text"][blank["start"] : end] == blank["text"]
+
+
+def test_continuation_streams_what_json_reports(
+    model_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["generate", "--model", model_folder, "-", "--max-new-tokens", "8"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("The with\n"))
+    assert cli.main(argv) == 0
+    streamed = capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.StringIO("The with\n"))
+    assert cli.main([*argv, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] + "\n" == streamed
+    assert streamed.startswith("The with")
+
+
+def test_continuation_samples_and_blanks_are_greedy_when_nothing_is_said() -> None:
+    (continued,) = generate.sampling_configs(_flags("x"), continues=True)
+    (blank,) = generate.sampling_configs(_flags("x"), continues=False)
+    (beams,) = generate.sampling_configs(_flags("x", "--num-beams", "3"), continues=True)
+    assert (continued.temperature, continued.top_p) == (0.8, 0.9)
+    assert blank.temperature == beams.temperature == 0.0
+
+
+def test_answers_stand_out_on_a_terminal() -> None:
+    blank = FilledBlank("[MASK]", " with", [1], -1.0, "stop_token", 3)
+    filled = Filled("The [MASK] wraps", "The with wraps", [blank])
+    assert generate.highlight(filled, bold=True) == "The\x1b[1m with\x1b[0m wraps"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["x", "--temperature", "-1"], "sampling.temperature is -1.0"),
+        (["x", "--num-samples", "0"], "--num-samples is 0: it must be at least 1"),
+        ([""], "the prompt is empty"),
+        (["y" * 70], "model's context holds 64: shorten it by at least"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    model_folder: str, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert cli.main(["generate", "--model", model_folder, *words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1
+    assert captured.out == ""
