@@ -170,9 +170,11 @@ def materialize(
 
 
 def check_rows(spec: MaskSpec, batch: int) -> None:
-    """Raises ValueError when the mask was built for another number of rows."""
+    """Raises ValueError when the mask, or one inside it, was built for another number of rows."""
     if spec.rows is not None and spec.rows != batch:
         raise ValueError(
             f"mask {type(spec).__name__} describes {spec.rows} rows but the batch has {batch}: "
             "build the mask from the same batch as the input ids"
         )
+    if isinstance(spec, LeftPadded | RightPadded):
+        check_rows(spec.inner, batch)

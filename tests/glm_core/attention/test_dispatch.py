@@ -1,0 +1,94 @@
+"""The choice among backends."""
+
+import logging
+
+import pytest
+import torch
+
+from glm_core.attention import (
+    BACKENDS,
+    Causal,
+    Full,
+    MaskRequest,
+    PrefixLM,
+    Scaling,
+    dispatch,
+    prepare_attention,
+)
+
+
+def request_for(spec, batch=2, q_len=5, q_offset=0, device="cpu"):
+    kv_len = q_offset + q_len
+    return MaskRequest(spec, batch, q_len, kv_len, q_offset, torch.device(device), torch.float32)
+
+
+def test_unknown_backend_names_the_choices():
+    message = "attention backend 'flash' is unknown: choose auto, eager, sdpa, flex"
+    with pytest.raises(ValueError, match=message):
+        prepare_attention(request_for(Causal()), "flash")
+
+
+def test_flex_with_dropout_is_refused_when_asked_for_by_name():
+    message = (
+        "attention backend 'flex' cannot be used: flex_attention has no dropout, and "
+        r"attention_dropout is 0\.1; choose auto"
+    )
+    with pytest.raises(ValueError, match=message):
+        prepare_attention(request_for(Causal()), "flex", dropout=0.1)
+
+
+def test_flex_with_dropout_falls_back_with_one_warning_when_automatic(monkeypatch, caplog):
+    monkeypatch.setattr(dispatch, "_preferred", lambda request: "flex")
+    dispatch._warn_once.cache_clear()
+    with caplog.at_level(logging.WARNING, logger="glm_core.attention.dispatch"):
+        for _ in range(3):
+            prepared = prepare_attention(request_for(PrefixLM((1, 2))), dropout=0.1)
+    assert prepared.backend.name == "sdpa"
+    assert [record.getMessage() for record in caplog.records] == [
+        "attention falls back from flex to sdpa: "
+        "flex_attention has no dropout, and attention_dropout is 0.1"
+    ]
+
+
+@pytest.mark.parametrize("spec", [Causal(), Full(), PrefixLM((1, 2))])
+def test_automatic_choice_is_sdpa_on_cpu(spec, caplog):
+    assert prepare_attention(request_for(spec)).backend.name == "sdpa"
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_named_backend_is_taken(name):
+    assert prepare_attention(request_for(PrefixLM((1, 2))), name).backend.name == name
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_other_number_of_rows_is_refused_by_every_backend(name):
+    with pytest.raises(ValueError, match="mask PrefixLM describes 3 rows but the batch has 2"):
+        prepare_attention(request_for(PrefixLM((1, 2, 3))), name)
+
+
+@pytest.mark.parametrize(
+    ("request_", "has_tensor"),
+    [
+        (request_for(Full()), False),
+        (request_for(Causal()), False),
+        (request_for(Causal(), q_len=1, q_offset=4), False),
+        (request_for(Causal(), q_len=2, q_offset=3), True),
+        (request_for(PrefixLM((1, 2))), True),
+    ],
+)
+def test_sdpa_writes_a_mask_tensor_only_when_it_must(request_, has_tensor):
+    prepared = prepare_attention(request_, "sdpa")
+    assert (prepared.mask.bias is not None) == has_tensor
+
+
+@pytest.mark.gpu
+def test_automatic_choice_on_cuda_is_flex_when_the_mask_has_structure():
+    assert prepare_attention(request_for(PrefixLM((1, 2)), device="cuda")).backend.name == "flex"
+    assert prepare_attention(request_for(Causal(), device="cuda")).backend.name == "sdpa"
+    decode = request_for(PrefixLM((1, 2)), q_len=1, q_offset=4, device="cuda")
+    prepared = prepare_attention(decode)
+    assert prepared.backend.name == "sdpa"
+    q = torch.randn(2, 1, 2, 8, device="cuda")
+    k = torch.randn(2, 5, 2, 8, device="cuda")
+    assert prepared(q, k, k, Scaling(0.3)).shape == q.shape
