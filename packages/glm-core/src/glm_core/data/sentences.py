@@ -33,8 +33,12 @@ class SentenceEnds:
         self.punctuation_V = np.array([piece.endswith(_ENDS) for piece in closed])
         self.full_width_V = np.array([piece.endswith(_FULL_WIDTH_ENDS) for piece in closed])
         self.space_V = np.array([piece[:1].isspace() for piece in pieces])
-        self.blank_line_V = np.array([piece.count("\n") >= 2 for piece in pieces])
-        self.space_V[tokenizer.eos_id] = self.blank_line_V[tokenizer.eos_id] = True
+        # line breaks in pieces of white space; a blank line is two in a row, often two pieces
+        self.line_breaks_V = np.array(
+            [piece.count("\n") if piece.isspace() else 0 for piece in pieces], dtype=np.int64
+        )
+        self.space_V[tokenizer.eos_id] = True
+        self.line_breaks_V[tokenizer.eos_id] = 2
 
     def after(self, tokens_T: Ints) -> Bools:
         """Whether a sentence ends right after each token; the last token's successor is unknown.
@@ -45,11 +49,31 @@ class SentenceEnds:
         Returns:
             bool (T,).
         """
-        ends_T: Bools = self.blank_line_V[tokens_T] | self.full_width_V[tokens_T]
+        breaks_T = self.line_breaks_V[tokens_T]
         stops_T = self.punctuation_V[tokens_T]
-        next_T = tokens_T[1:]
-        ends_T[:-1] |= stops_T[:-1] & self.space_V[next_T]
-        ends_T[-1:] |= stops_T[-1:]
+        stops_T[:-1] &= self.space_V[tokens_T[1:]]
+        stops_T |= self.full_width_V[tokens_T]
         # a blank line that follows still belongs to the sentence before it
-        ends_T[:-1] &= ~self.blank_line_V[next_T]
-        return ends_T
+        stops_T[:-1] &= ~_blank_line_from(breaks_T)[1:]
+        return stops_T | _blank_line_to(breaks_T)
+
+    def paragraphs_after(self, tokens_T: Ints) -> Bools:
+        """Whether a blank line or a document ends right after each token, bool (T,)."""
+        return _blank_line_to(self.line_breaks_V[tokens_T])
+
+
+def _blank_line_from(breaks_T: Ints) -> Bools:
+    """Whether a blank line begins at each token."""
+    with_next = breaks_T.copy()
+    with_next[:-1] += breaks_T[1:]
+    found: Bools = (breaks_T > 0) & (with_next >= 2)
+    return found
+
+
+def _blank_line_to(breaks_T: Ints) -> Bools:
+    """Whether a blank line ends at each token."""
+    with_previous = breaks_T.copy()
+    with_previous[1:] += breaks_T[:-1]
+    found: Bools = (breaks_T > 0) & (with_previous >= 2)
+    found[:-1] &= breaks_T[1:] == 0
+    return found

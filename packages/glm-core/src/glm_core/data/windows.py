@@ -65,9 +65,15 @@ class Windows:
         return self._starts
 
     def _shift_to_sentence(self, start: int) -> int:
-        """How far the next sentence begins after `start`; 0 when none begins within reach."""
+        """How far the next paragraph, or else sentence, begins after `start`.
+
+        Returns 0 when none begins within reach.
+        """
         if start == 0:
             return 0
         near = self._shard.slice(start - 1, start + self._shift)
-        found = np.flatnonzero(self._sentence_ends.after(near))
-        return int(found[0]) if len(found) else 0
+        for ends in (self._sentence_ends.paragraphs_after(near), self._sentence_ends.after(near)):
+            found = np.flatnonzero(ends)
+            if len(found):
+                return int(found[0])
+        return 0
