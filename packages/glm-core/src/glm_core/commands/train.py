@@ -1,0 +1,137 @@
+"""`glm train`: pretrain a GLM."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glm_core.train.config import TrainConfig
+    from glm_core.train.trainer import TrainResult
+
+HELP = "pretrain a GLM; the same command again resumes"
+EXAMPLE = """\
+glm train experiment=debug run_dir=outputs/debug
+glm train experiment=nano_text run_dir=outputs/nano_text trainer.max_steps=3000
+glm train experiment=my_text data.source=/path/to/texts run_dir=outputs/mine
+glm train experiment=nano_text --dry-run
+
+Ctrl-C (or SIGTERM) finishes the step, saves and exits with status 0; the same command resumes."""
+TAKES_OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags; everything else is key=value, see configs/."""
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved config, the parameters and a memory plan, and train nothing",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compose the config, then plan or train."""
+    from glm_core.cli import emit
+    from glm_core.train.compose import compose_train_config, to_yaml
+
+    if not args.overrides:
+        raise ValueError(_experiments())
+    config = compose_train_config(args.overrides)
+    if args.dry_run:
+        plan = _plan(config)
+        emit(args, plan, f"{to_yaml(config)}\n{_plan_text(config, plan)}")
+        return 0
+    result = _train(config)
+    emit(args, _summary(config, result), _summary_text(config, result))
+    return 0
+
+
+def _experiments() -> str:
+    from glm_core.train.compose import describe_experiments
+
+    listed = "; ".join(f"experiment={n}: {text}" for n, text in describe_experiments().items())
+    return f"say what to train, for example `glm train experiment=debug`. There are: {listed}"
+
+
+def _train(config: TrainConfig) -> TrainResult:
+    from pathlib import Path
+
+    from glm_core.data.loader import build_loader
+    from glm_core.data.prepare import prepare_data
+    from glm_core.train.blank_infilling import BlankInfillingTask
+    from glm_core.train.compose import to_yaml
+    from glm_core.train.trainer import Trainer
+
+    run_dir = Path(config.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    prepared = prepare_data(config.data)
+    batch_size = config.trainer.micro_batch_size
+    trainer = Trainer(
+        BlankInfillingTask(config.model, prepared.tokenizer, config.trainer.seed),
+        lambda start: build_loader(config.data, prepared.tokenizer, batch_size, start),
+        config.trainer,
+        run_dir,
+        optim=config.optim,
+        eval_loader=lambda: build_loader(_held_out(config.data), prepared.tokenizer, batch_size, 0),
+        identity=config.identity() | {"prepared": prepared.train.folder.name},
+    )
+    (run_dir / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    return trainer.fit()
+
+
+def _held_out(data: Any) -> Any:
+    from dataclasses import replace
+
+    from glm_core.data.config import Split
+
+    return replace(data, split=Split.heldout, workers=0)
+
+
+def _summary(config: TrainConfig, result: TrainResult) -> dict[str, Any]:
+    row = result.last_row
+    return {
+        "run_dir": config.run_dir,
+        "step": result.step,
+        "finished": result.finished,
+        "loss": row.get("loss"),
+        "tokens_per_second": row.get("tokens_per_second"),
+        "model": f"{config.run_dir}/model" if result.finished else None,
+    }
+
+
+def _summary_text(config: TrainConfig, result: TrainResult) -> str:
+    if not result.finished:
+        return (
+            f"Stopped after step {result.step} of {config.trainer.max_steps}."
+            " The same command resumes."
+        )
+    return f"Model: {config.run_dir}/model (try: glm generate --model {config.run_dir}/model ...)"
+
+
+def _plan(config: TrainConfig) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from glm_core.train.memory_plan import count_parameters, plan_memory
+
+    memory = plan_memory(config.model, config.trainer, config.data.seq_length)
+    tokens = config.trainer.global_batch_size * config.data.seq_length
+    return {
+        "config": asdict(config),
+        "parameters": count_parameters(config.model),
+        "tokens_per_step": tokens,
+        "tokens": tokens * config.trainer.max_steps,
+        "memory_bytes": memory.to_dict(),
+    }
+
+
+def _plan_text(config: TrainConfig, plan: dict[str, Any]) -> str:
+    lines = [
+        f"parameters        {plan['parameters']:,}",
+        f"tokens per step   {plan['tokens_per_step']:,}"
+        f" ({config.trainer.accumulation_steps} microbatches)",
+        f"tokens in the run {plan['tokens']:,}",
+        "memory at the peak of a step (activations are an estimate)",
+    ]
+    for name, size in plan["memory_bytes"].items():
+        lines.append(f"  {name.replace('_', ' '):<22} {size / 2**20:>10,.1f} MiB")
+    return "\n".join(lines)
