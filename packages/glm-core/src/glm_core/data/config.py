@@ -30,8 +30,9 @@ class DataConfig:
     """What the model reads and how it is corrupted."""
 
     source: str = "installed-text"
-    """`installed-text`; a .txt, .md, .jsonl or .parquet file or a folder of such files; a folder
-    written by `datasets.save_to_disk`; or a folder that `prepare_data` wrote earlier."""
+    """`installed-text`; `stdlib-text`, its part that needs no package; a .txt, .md, .jsonl or
+    .parquet file or a folder of such files; a folder written by `datasets.save_to_disk`; or a
+    folder that `prepare_data` wrote earlier."""
     text_field: str = "text"
     """Field (column) that holds the text in jsonl, parquet and `datasets` sources."""
     tokenizer: str = "train"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import string
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,8 @@ _LONG_WORD = re.compile(r"\S{120,}")
 _URL = re.compile(r"(https?://\S+)|(!?\[[^\]]*\]\([^)]*\))")
 _BLANK_LINES = re.compile(r"\n[ \t]*\n+")
 _CLEAN_ENGLISH = 0.97
+_READABLE = (string.ascii_letters + " \n").encode()
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def docstrings_of(source: str) -> str:
@@ -24,11 +27,23 @@ def docstrings_of(source: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in other people's strings
         tree = ast.parse(source)
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = [node for node in ast.walk(tree) if isinstance(node, kinds)]
-    nodes.sort(key=lambda node: getattr(node, "lineno", 0))
+    nodes = sorted(_definitions(tree), key=lambda node: getattr(node, "lineno", 0))
     found = (ast.get_docstring(node, clean=True) for node in nodes)
     return "\n\n".join(text.strip() for text in found if text and text.strip())
+
+
+def _definitions(tree: ast.Module) -> list[_Documented]:
+    """Everything in a module that can have a docstring; visits statements, not expressions."""
+    found: list[_Documented] = [tree]
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, name, None)
+            if isinstance(inner, list):
+                waiting.extend(inner)
+                found.extend(child for child in inner if isinstance(child, _Documented))
+    return found
 
 
 def read_docstrings(path: Path) -> str:
@@ -72,8 +87,14 @@ def is_prose_like(paragraph: str) -> bool:
     linked = sum(len(match.group(0)) for match in _URL.finditer(paragraph))
     if linked > 0.4 * size:
         return False
-    readable = sum(char.isalpha() or char in " \n" for char in paragraph)
-    return readable >= 0.65 * size
+    return _readable(paragraph) >= 0.65 * size
+
+
+def _readable(paragraph: str) -> int:
+    """How many characters are letters, spaces or line breaks."""
+    if paragraph.isascii():
+        return len(paragraph) - len(paragraph.encode().translate(None, _READABLE))
+    return sum(char.isalpha() or char in " \n" for char in paragraph)
 
 
 def is_english_like(text: str) -> bool:

@@ -67,10 +67,15 @@ class TextRoot:
     folder: Path
 
 
+def stdlib_roots() -> list[TextRoot]:
+    """The standard library alone."""
+    return [TextRoot("stdlib", Path(sysconfig.get_paths()["stdlib"]))]
+
+
 def default_roots() -> list[TextRoot]:
     """The standard library and the folders where this Python's distributions are installed."""
     paths = sysconfig.get_paths()
-    roots = [TextRoot("stdlib", Path(paths["stdlib"]))]
+    roots = stdlib_roots()
     for key in ("purelib", "platlib"):
         folder = Path(paths[key])
         if folder.is_dir() and all(folder != root.folder for root in roots):

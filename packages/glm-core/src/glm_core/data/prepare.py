@@ -55,7 +55,7 @@ def prepare_data(config: DataConfig) -> PreparedData:
     pinned = Path(config.source).expanduser()
     if (pinned / MANIFEST).is_file():
         return open_prepared(pinned)
-    workers = max(1, (os.cpu_count() or 1) if config.source else 1)
+    workers = os.cpu_count() or 1
     source = open_source(config.source, config.text_field, config.heldout_fraction, workers)
     folder = cache_folder(config) / _key(config, source)
     if not (folder / MANIFEST).is_file():

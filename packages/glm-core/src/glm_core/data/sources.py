@@ -12,12 +12,16 @@ from typing import Any, Protocol
 from glm_core.data.documents import Document, split_of
 from glm_core.data.installed_text import (
     RULES_VERSION,
+    default_roots,
     installed_documents,
     installed_versions,
     python_version,
+    stdlib_roots,
 )
+from glm_core.extras import require
 
 INSTALLED_TEXT = "installed-text"
+STDLIB_TEXT = "stdlib-text"
 TEXT_SUFFIXES = (".txt", ".md")
 _MANY_FILES = 20
 _CHUNK_CHARS = 16_384
@@ -39,7 +43,7 @@ def open_source(location: str, text_field: str, heldout_fraction: float, workers
     """The source that `location` names.
 
     Args:
-        location: `installed-text`, a file, or a folder.
+        location: `installed-text`, `stdlib-text`, a file, or a folder.
         text_field: field or column with the text, where there are fields.
         heldout_fraction: share of documents that are held out.
         workers: processes that parse, where parsing is slow.
@@ -47,13 +51,13 @@ def open_source(location: str, text_field: str, heldout_fraction: float, workers
     Raises:
         ValueError: if there is nothing there, or nothing that can be read.
     """
-    if location == INSTALLED_TEXT:
-        return InstalledTextSource(heldout_fraction, workers)
+    if location in (INSTALLED_TEXT, STDLIB_TEXT):
+        return InstalledTextSource(heldout_fraction, workers, only_stdlib=location == STDLIB_TEXT)
     path = Path(location).expanduser()
     if not path.exists():
         raise ValueError(
             f"data.source={location!r} does not exist: name a text, jsonl or parquet file, a "
-            f"folder of such files, or {INSTALLED_TEXT}"
+            f"folder of such files, {INSTALLED_TEXT} or {STDLIB_TEXT}"
         )
     if path.is_dir() and _is_saved_dataset(path):
         return SavedDatasetSource(path, text_field, heldout_fraction)
@@ -68,23 +72,31 @@ def open_source(location: str, text_field: str, heldout_fraction: float, workers
 
 @dataclass(frozen=True)
 class InstalledTextSource:
-    """English technical prose of this machine's Python; see `installed_text.py`."""
+    """English technical prose of this machine's Python; see `installed_text.py`.
+
+    `only_stdlib` leaves the installed packages out: a small corpus that is ready in seconds.
+    """
 
     heldout_fraction: float
     workers: int = 1
+    only_stdlib: bool = False
 
     def documents(self) -> Iterator[Document]:
         """Topics, docstrings and package descriptions."""
-        return installed_documents(workers=self.workers, heldout_fraction=self.heldout_fraction)
+        return installed_documents(
+            stdlib_roots() if self.only_stdlib else default_roots(),
+            workers=self.workers,
+            heldout_fraction=self.heldout_fraction,
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """Versions of Python and of every distribution."""
         return {
-            "source": INSTALLED_TEXT,
+            "source": STDLIB_TEXT if self.only_stdlib else INSTALLED_TEXT,
             "rules": RULES_VERSION,
             "heldout_fraction": self.heldout_fraction,
             "python": python_version(),
-            "distributions": installed_versions(),
+            "distributions": {} if self.only_stdlib else installed_versions(),
         }
 
 
@@ -167,12 +179,9 @@ class SavedDatasetSource:
         }
 
     def _rows(self) -> Iterator[str]:
-        try:
-            from datasets import DatasetDict, load_from_disk
-        except ImportError as error:
-            raise ValueError(
-                f'data.source={self.folder} needs datasets: pip install "glm-lab[dev]"'
-            ) from error
+        require("datasets", extra="dev")
+        from datasets import DatasetDict, load_from_disk
+
         loaded = load_from_disk(str(self.folder))
         if isinstance(loaded, DatasetDict):
             if "train" not in loaded:
@@ -248,11 +257,10 @@ def _read_text(path: Path) -> str:
 
 
 def _read_parquet(path: Path, text_field: str) -> Iterator[str]:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise ValueError(f'{path} needs pyarrow: pip install "glm-lab[dev]"') from error
+    require("pyarrow", extra="dev")
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
     try:
         file = parquet.ParquetFile(path)
     except (arrow.ArrowInvalid, OSError) as error:
