@@ -6,6 +6,7 @@ and nothing heavier.
 
 from glm_kernels.activation import geglu, gelu, swiglu
 from glm_kernels.cross_entropy import fused_linear_cross_entropy
+from glm_kernels.memory import keep_freed_memory
 from glm_kernels.norm import layer_norm, rms_norm
 from glm_kernels.registry import (
     available_backends,
@@ -25,6 +26,7 @@ __all__ = [
     "fused_linear_cross_entropy",
     "geglu",
     "gelu",
+    "keep_freed_memory",
     "layer_norm",
     "register",
     "registered_ops",
