@@ -62,7 +62,8 @@ class DataConfig:
     single_span_prob: float = 0.0
     """How often a [MASK] sample has one span only."""
     short_seq_prob: float = 0.0
-    """How often a sample is cut to a random length from 32 tokens up (16 in short rows)."""
+    """How often a text is cut into samples of one random length, from 32 tokens up, that fill the
+    row side by side; teaches the model to work with little context."""
     pack: int = 1
     """Samples per row; each gets seq_length // pack tokens and sees only itself."""
     document_mask: bool = False

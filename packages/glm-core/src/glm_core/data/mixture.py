@@ -16,7 +16,7 @@ from glm_core.data.batch import Ints, Sample
 from glm_core.data.config import DataConfig, Split
 from glm_core.data.instructions import InstructionSet
 from glm_core.data.layout import SpecialIds
-from glm_core.data.packing import pack, split_documents
+from glm_core.data.packing import pack, split_documents, split_short
 from glm_core.data.prepare import PreparedData
 from glm_core.data.random_stream import Purpose, random_stream
 from glm_core.data.sentences import SentenceEnds
@@ -96,8 +96,9 @@ class TextDataset:
             return [self._instructions.sample(self._room, rng, causal)]
         text = self._windows.text(epoch, index)
         if self.config.short_seq_prob and rng.random() < self.config.short_seq_prob:
-            shortest = min(_SHORTEST, len(text) // 2)
-            text = text[: int(rng.integers(shortest, len(text)))]
+            size = int(rng.integers(min(_SHORTEST, self._room // 2), self._room))
+            pieces = split_short(text, size, self.ids.cls, self._infilling.sentence_ends)
+            return [self._corrupt(piece, size, rng) for piece in pieces]
         if not self.config.document_mask:
             return [self._corrupt(text, self._room, rng)]
         return self._document_samples(text, rng)

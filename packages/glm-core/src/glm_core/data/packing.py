@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from glm_core.data.batch import Ints, Sample
+from glm_core.data.sentences import SentenceEnds
 
 
 def pack(samples: Sequence[Sample]) -> Sample:
@@ -35,3 +36,21 @@ def split_documents(text_T: Ints, cls_id: int, eos_id: int) -> list[Ints]:
     parts = [text_T[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
     real = [part for part in parts if len(part) > 1 or (len(part) and part[0] != eos_id)]
     return [np.concatenate(([cls_id], part)) for part in real] or [text_T]
+
+
+def split_short(text_T: Ints, size: int, cls_id: int, sentence_ends: SentenceEnds) -> list[Ints]:
+    """As many texts of at most `size` tokens as fit into `text_T`, each with [CLS] first.
+
+    A text begins at a sentence where one begins within the first eighth of its part.
+    """
+    tokens = text_T[1:]
+    count = max(1, len(tokens) // size)
+    return [
+        np.concatenate(([cls_id], _from_sentence(tokens[i * size : (i + 1) * size], sentence_ends)))
+        for i in range(count)
+    ]
+
+
+def _from_sentence(part: Ints, sentence_ends: SentenceEnds) -> Ints:
+    ends = np.flatnonzero(sentence_ends.after(part[: max(1, len(part) // 8)]))
+    return part[int(ends[0]) + 1 :] if len(ends) else part
