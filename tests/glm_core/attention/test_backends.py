@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.nn.attention import flex_attention
 
 from glm_core.attention import (
     BACKENDS,
@@ -68,12 +67,6 @@ def run_backend(name, spec, shape, q, k, v, d_out, coefficient=1.0):
     leaves = [x.clone().requires_grad_() for x in (q, k, v)]
     out = attend(*leaves, Scaling(shape[2] ** -0.5, coefficient))
     return out, *torch.autograd.grad(out, leaves, d_out)
-
-
-@pytest.fixture
-def untraced_flex(monkeypatch):
-    """Lets flex_attention run op by op: tracing each new mask takes it a third of a second."""
-    monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: str(dtype).removeprefix("torch."))
