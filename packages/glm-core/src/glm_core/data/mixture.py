@@ -98,18 +98,21 @@ class TextDataset:
         if self.config.short_seq_prob and rng.random() < self.config.short_seq_prob:
             size = int(rng.integers(min(_SHORTEST, self._room // 2), self._room))
             pieces = split_short(text, size, self.ids.cls, self._infilling.sentence_ends)
-            return [self._corrupt(piece, size, rng) for piece in pieces]
+            return self._side_by_side(pieces, size, rng)
         if not self.config.document_mask:
             return [self._corrupt(text, self._room, rng)]
-        return self._document_samples(text, rng)
+        return self._side_by_side(
+            split_documents(text, self.ids.cls, self.ids.eos), self._room, rng
+        )
 
-    def _document_samples(self, text: Ints, rng: Rng) -> list[Sample]:
+    def _side_by_side(self, texts: list[Ints], most: int, rng: Rng) -> list[Sample]:
+        """One sample of at most `most` tokens per text, as long as the row has room."""
         samples: list[Sample] = []
         room = self._room
-        for document in split_documents(text, self.ids.cls, self.ids.eos):
+        for text in texts:
             if room < _LEAST_ROOM:
                 break
-            samples.append(self._corrupt(document, room, rng))
+            samples.append(self._corrupt(text, min(room, most), rng))
             room -= len(samples[-1])
         return samples
 

@@ -39,16 +39,13 @@ def split_documents(text_T: Ints, cls_id: int, eos_id: int) -> list[Ints]:
 
 
 def split_short(text_T: Ints, size: int, cls_id: int, sentence_ends: SentenceEnds) -> list[Ints]:
-    """As many texts of at most `size` tokens as fit into `text_T`, each with [CLS] first.
+    """`text_T` cut into texts of `size` tokens (the last may be shorter), [CLS] first in each.
 
     A text begins at a sentence where one begins within the first eighth of its part.
     """
     tokens = text_T[1:]
-    count = max(1, len(tokens) // size)
-    return [
-        np.concatenate(([cls_id], _from_sentence(tokens[i * size : (i + 1) * size], sentence_ends)))
-        for i in range(count)
-    ]
+    parts = [tokens[start : start + size] for start in range(0, len(tokens), size)]
+    return [np.concatenate(([cls_id], _from_sentence(part, sentence_ends))) for part in parts]
 
 
 def _from_sentence(part: Ints, sentence_ends: SentenceEnds) -> Ints:
