@@ -54,9 +54,11 @@ def _experiments() -> str:
 
 
 def _train(config: TrainConfig) -> TrainResult:
+    from dataclasses import replace
     from pathlib import Path
 
-    from glm_core.data.loader import build_loader
+    from glm_core.data.config import DataConfig, Split
+    from glm_core.data.loader import Loader, build_loader
     from glm_core.data.prepare import prepare_data
     from glm_core.train.blank_infilling import BlankInfillingTask
     from glm_core.train.compose import to_yaml
@@ -65,26 +67,23 @@ def _train(config: TrainConfig) -> TrainResult:
     run_dir = Path(config.run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     prepared = prepare_data(config.data)
-    batch_size = config.trainer.micro_batch_size
+    held_out = replace(config.data, split=Split.heldout, workers=0)
+
+    def loader(data: DataConfig, start: int = 0) -> Loader:
+        batch_size = config.trainer.micro_batch_size
+        return build_loader(data, prepared.tokenizer, batch_size, start, prepared=prepared)
+
     trainer = Trainer(
         BlankInfillingTask(config.model, prepared.tokenizer, config.trainer.seed),
-        lambda start: build_loader(config.data, prepared.tokenizer, batch_size, start),
+        lambda start: loader(config.data, start),
         config.trainer,
         run_dir,
         optim=config.optim,
-        eval_loader=lambda: build_loader(_held_out(config.data), prepared.tokenizer, batch_size, 0),
+        eval_loader=lambda: loader(held_out),
         identity=config.identity() | {"prepared": prepared.train.folder.name},
     )
     (run_dir / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     return trainer.fit()
-
-
-def _held_out(data: Any) -> Any:
-    from dataclasses import replace
-
-    from glm_core.data.config import Split
-
-    return replace(data, split=Split.heldout, workers=0)
 
 
 def _summary(config: TrainConfig, result: TrainResult) -> dict[str, Any]:
