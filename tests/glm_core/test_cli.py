@@ -91,6 +91,7 @@ def test_unknown_flag_is_refused_when_the_command_takes_overrides(monkeypatch, c
         (FileNotFoundError(2, "No such file or directory", "x"), 2, "No such file or directory"),
         (MissingExtraError('cogvlm needs timm: pip install -e ".[cogvlm]"'), 2, "cogvlm needs"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (FloatingPointError("the gradient was not finite"), 1, "the gradient was not finite"),
     ],
 )
 def test_one_line_is_printed_when_a_person_can_mend_it(monkeypatch, capsys, error, status, message):

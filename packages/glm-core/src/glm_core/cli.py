@@ -22,6 +22,13 @@ from glm_core.commands import COMMANDS
 from glm_core.errors import MissingExtraError
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+_EXPLAINED = (
+    ValueError,
+    OSError,
+    FloatingPointError,
+    MissingExtraError,
+    argparse.ArgumentTypeError,
+)
 _WRONG_PATH = (
     FileNotFoundError,
     FileExistsError,
@@ -55,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has gone: there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (ValueError, OSError, MissingExtraError, argparse.ArgumentTypeError) as error:
+    except _EXPLAINED as error:
         return _report(error, as_json)
     except Exception as error:
         traceback.print_exc()
@@ -134,8 +141,8 @@ def _report(error: BaseException, as_json: bool) -> int:
     print(f"error: {message}", file=sys.stderr)
     if as_json:
         print(json.dumps({"error": message}, ensure_ascii=False))
-    if isinstance(error, OSError) and not isinstance(error, _WRONG_PATH):
-        return FAILED  # a full disk or a broken device is no fault of the command line
+    if isinstance(error, OSError | FloatingPointError) and not isinstance(error, _WRONG_PATH):
+        return FAILED  # a full disk or a diverged run is no fault of the command line
     return BAD_INPUT
 
 

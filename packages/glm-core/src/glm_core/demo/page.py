@@ -35,7 +35,7 @@ def paragraph(text: str) -> Html:
 
 def passage(pieces: Iterable[tuple[str, bool]], label: str = "") -> Html:
     """A quoted text in which the pieces flagged True, those a model wrote, are marked."""
-    body = "".join(f"<mark>{escape(t)}</mark>" if marked else escape(t) for t, marked in pieces)
+    body = "".join(f"<mark>{escape(t)}</mark>" if m else escape(t) for t, m in pieces if t)
     caption = f"<figcaption>{escape(label)}</figcaption>" if label else ""
     return Html(f'<figure class="passage"><blockquote>{body}</blockquote>{caption}</figure>')
 
@@ -143,10 +143,10 @@ font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 margin:1rem 0}
 .facts div{border:1px solid var(--line);border-radius:10px;padding:.5rem .8rem}
 dt{color:var(--soft);font-size:.8rem}dd{margin:0;font-size:1.1rem;font-weight:600;
-font-variant-numeric:tabular-nums}
+font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.95rem;margin:1rem 0}
 th,td{text-align:left;padding:.4rem .75rem;border-bottom:1px solid var(--line)}
-th{color:var(--soft);font-weight:600;font-size:.85rem}
+th{color:var(--soft);font-weight:600;font-size:.85rem;white-space:nowrap}
 td.number{text-align:right;font-variant-numeric:tabular-nums}
 svg,img{max-width:100%;height:auto;display:block}
 svg text{fill:var(--soft);font-size:12px}

@@ -75,7 +75,7 @@ class FillBlanks:
         from glm_core.infer.sampling import SamplingConfig
 
         generator = text_generator(context.model)
-        sampling = SamplingConfig(max_new_tokens=24, num_beams=4)
+        sampling = SamplingConfig(max_new_tokens=24, min_new_tokens=1, num_beams=4)
         fills = [(cloze, generator.fill(cloze.text, sampling)) for cloze in CLOZES]
         blocks = [
             facts(_describe(generator, context.model)),

@@ -131,7 +131,7 @@ def _fill(model: Any, tokenizer: Tokenizer) -> list[Filled]:
     from glm_core.infer.sampling import SamplingConfig
     from glm_core.infer.text_generator import TextGenerator
 
-    sampling = SamplingConfig(max_new_tokens=8)
+    sampling = SamplingConfig(max_new_tokens=8, min_new_tokens=1)
     return TextGenerator(model, tokenizer).fill_batch(_QUESTIONS, sampling)
 
 
