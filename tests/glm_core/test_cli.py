@@ -47,7 +47,7 @@ def test_usage_is_printed_when_there_is_no_command(capsys):
 def test_command_keeps_the_convention_when_imported(name, capsys):
     module = importlib.import_module(f"glm_core.commands.{name}")
     assert module.HELP == COMMANDS[name]
-    assert module.EXAMPLE.startswith(f"glm {name}")
+    assert module.EXAMPLE.strip().startswith(f"glm {name}")
     assert cli.main([name, "--help"]) == 0
     out = capsys.readouterr().out
     assert "--json" in out

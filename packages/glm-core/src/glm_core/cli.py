@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -109,11 +110,8 @@ def _run_command(name: str, argv: list[str]) -> int:
     parser = _command_parser(name, module)
     module.add_arguments(parser)
     if getattr(module, "TAKES_OVERRIDES", False):
-        args, overrides = parser.parse_known_args(argv)
-        args.overrides = overrides
-        unknown = [word for word in overrides if word.startswith("-")]
-        if unknown:
-            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="hydra overrides")
+        args = parser.parse_intermixed_args(argv)  # flags may stand between them
     else:
         args = parser.parse_args(argv)
     _log_to_stderr()
@@ -125,7 +123,7 @@ def _command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
         prog=f"glm {name}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=module.HELP[:1].upper() + module.HELP[1:] + ".",
-        epilog="example:\n" + "\n".join(f"  {line}" for line in module.EXAMPLE.splitlines()),
+        epilog="example:\n" + textwrap.indent(textwrap.dedent(module.EXAMPLE).strip(), "  "),
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object on stdout; logs on stderr"
