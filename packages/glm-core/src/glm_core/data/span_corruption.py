@@ -65,6 +65,9 @@ class BlankInfilling:
         size = min(len(text), max_length)
         while True:  # fewer tokens of text need fewer sentences, so this ends
             inside = order[starts[order] < size]
+            if not len(inside):  # nothing but special tokens so early: blank the last one
+                text, one = text[: max_length - 2], np.array([1])
+                return blank_sample(text, len(text) - one, one, one - 1, self.ids.smask, self.ids)
             lengths = np.minimum(ends[inside], size) - starts[inside]
             reached = np.cumsum(lengths).searchsorted(int(self.mask_ratio * size))
             count = min(int(reached) + 1, len(inside))
