@@ -93,8 +93,17 @@ class TextGenerator:
         config: SamplingConfig | Sequence[SamplingConfig] | None = None,
     ) -> list[Filled]:
         """Fills several texts together, each as `fill` would."""
-        prompts = [blank_prompt(text, self.tokenizer, self.layout) for text in texts]
-        return [_filled(request) for request in self._answer(prompts, config)]
+        return self.fill_prompts(
+            [blank_prompt(text, self.tokenizer, self.layout) for text in texts], config
+        )
+
+    def fill_prompts(
+        self,
+        prompts: Sequence[Prompt],
+        config: SamplingConfig | Sequence[SamplingConfig] | None = None,
+    ) -> list[Filled]:
+        """Fills prompts that were made of tokens, for texts that themselves speak of [MASK]."""
+        return [_filled(request) for request in self._answer(list(prompts), config)]
 
     def stream(self, text: str, config: SamplingConfig | None = None) -> Iterator[str]:
         """Continues a text, yielding whole characters as they become certain.

@@ -1,0 +1,118 @@
+"""``glm evaluate``: how well a model knows text that it has not seen."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from glm_core.cli import emit
+
+HELP = "held-out bits per byte, blank filling and last-word accuracy"
+EXAMPLE = """\
+glm evaluate --model nano-text
+glm evaluate --model runs/mine/model --baselines --json
+glm evaluate --model nano-text --data notes/ --heldout-fraction 0.5 --limit 100"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--model", default="nano-text", help="name or folder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data",
+        default="installed-text",
+        help="corpus, as data.source of glm train: its held-out split is read "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--text-field", default="text", help="of jsonl and parquet files")
+    parser.add_argument(
+        "--heldout-fraction",
+        type=float,
+        default=0.01,
+        help="share of the documents that is held out, as in training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--limit", type=int, default=0, metavar="N", help="at most N held-out documents"
+    )
+    parser.add_argument(
+        "--questions",
+        type=int,
+        default=500,
+        metavar="N",
+        help="at most N questions of each kind (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--baselines",
+        action="store_true",
+        help="also measure what n-grams, word counts and compressors achieve",
+    )
+    parser.add_argument("--ngram-order", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1234, help="of the choice of questions")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load model and corpus, measure, print."""
+    from glm_core.checkpoint.pretrained import load_pretrained, resolve_model
+    from glm_core.data.config import DataConfig
+    from glm_core.data.prepare import prepare_data
+    from glm_core.evaluate.report import EvaluationConfig, evaluate
+    from glm_core.infer import TextGenerator
+
+    config = EvaluationConfig(
+        limit=args.limit,
+        num_questions=args.questions,
+        baselines=args.baselines,
+        ngram_order=args.ngram_order,
+        seed=args.seed,
+    )
+    generator = TextGenerator(*load_pretrained(args.model, device=args.device))
+    folder: Path = resolve_model(args.model)
+    data = prepare_data(
+        DataConfig(
+            source=args.data,
+            text_field=args.text_field,
+            tokenizer=str(folder),
+            heldout_fraction=args.heldout_fraction,
+        )
+    )
+    measured = evaluate(generator, data, config)
+    result = {"model": args.model, "data": args.data, **measured}
+    emit(args, result, table(result))
+    return 0
+
+
+def table(result: dict[str, Any]) -> str:
+    """The report as a table; one row for each measure, baselines below what they compare with."""
+    baselines = result.get("baselines", {})
+    rows = [
+        (
+            f"{result['model']} on {result['documents']:,} held-out documents of {result['data']}",
+            f"{result['bytes'] / 1e3:,.0f} kB",
+        ),
+        ("bits per byte", f"{result['bits_per_byte']:.3f}"),
+        *((f"    {_words(k)}", f"{v:.3f}") for k, v in baselines.get("bits_per_byte", {}).items()),
+        ("perplexity per token", f"{result['token_perplexity']:.2f}"),
+        ("blank of one word, exact", _percent(result["blanks"]["one_word"])),
+        *((f"    {_words(k)}", _percent(v)) for k, v in baselines.get("one_word", {}).items()),
+        ("blank of two or three words, exact", _percent(result["blanks"]["short_span"])),
+        *(
+            (f"last word, {_words(mode)}", _percent(value))
+            for mode, value in result["last_word"].items()
+        ),
+        *((f"    {_words(k)}", _percent(v)) for k, v in baselines.get("last_word", {}).items()),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _percent(value: dict[str, Any] | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.3%}"
+    return f"{value['accuracy']:.1%} of {value['count']}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
