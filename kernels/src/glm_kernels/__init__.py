@@ -4,6 +4,7 @@
 and nothing heavier.
 """
 
+import glm_kernels.cpu  # noqa: F401  registers its backend
 from glm_kernels.activation import geglu, gelu, swiglu
 from glm_kernels.cross_entropy import fused_linear_cross_entropy
 from glm_kernels.memory import keep_freed_memory

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from glm_kernels import reference
 from glm_kernels.registry import dispatch, register
 
 
@@ -46,43 +41,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Te
 
 @register("rms_norm", "torch")
 def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    if torch.compiler.is_compiling() or x.device.type != "cpu":
-        return reference.rms_norm(x, weight, eps)
-    out: Tensor = _RMSNorm.apply(x, weight, eps)
-    return out
-
-
-class _RMSNorm(torch.autograd.Function):
-    """Saves only its input and one number per row.
-
-    The backward of layer norm, told that the mean was 0, gives the gradient of the weight, and
-    that of x but for the projection ``rstd * mean(grad * weight)``, which is added back: two
-    passes over the data where autograd of the formula makes ten.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        x32 = x.to(torch.promote_types(x.dtype, torch.float32))
-        norm = torch.linalg.vector_norm(x32, dim=-1, keepdim=True)
-        rstd = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        ctx.save_for_backward(x, weight, rstd)
-        normed = (x32 * rstd).to(x.dtype)
-        out: Tensor = normed.mul_(weight) if weight.dtype == x.dtype else normed * weight
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, rstd = ctx.saved_tensors
-        size = x.shape[-1]
-        grad = grad.to(x.dtype)
-        weight_s = weight.to(rstd.dtype)
-        grad_x, grad_weight, _ = torch.ops.aten.native_layer_norm_backward(
-            grad, x, [size], torch.zeros_like(rstd), rstd, weight_s, None, [True, True, False]
-        )
-        projection = torch.mv(grad.reshape(-1, size), weight_s.to(grad.dtype)).view(rstd.shape)
-        grad_x.add_(projection.to(rstd.dtype).mul_(rstd).div_(size))
-        return grad_x, grad_weight.to(weight.dtype), None
+    return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps)
 
 
 @register("layer_norm", "torch")

@@ -11,9 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from glm_kernels.registry import REFERENCE_PRIORITY as PRIORITY
 from glm_kernels.registry import register
-
-PRIORITY = -100
 
 
 def _compute_dtype(dtype: torch.dtype) -> torch.dtype:

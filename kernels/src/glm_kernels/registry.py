@@ -1,8 +1,9 @@
 """Which implementation of an op runs: a table of backends and the choice among them.
 
-Every op has the backend ``reference`` (plain formulas, the oracle) and ``torch`` (fast plain
-PyTorch). Compiled backends register themselves beside them with a higher priority. The choice is
-made once per (op, device) and remembered, so a call costs one dictionary lookup.
+Every op has the backends ``reference`` (plain formulas, the oracle) and ``torch`` (stock PyTorch
+calls); some have ``cpu`` (fewer passes over memory). Compiled backends register themselves beside
+these with a higher priority. The choice is made once per (op, device) and remembered, so a call
+costs one dictionary lookup.
 
 The environment variable ``GLM_KERNELS_BACKEND`` makes an explicit choice for every op
 (``reference``) or for some (``rms_norm=reference,gelu=torch``); `use_backend` does so in code.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 ENVIRONMENT_VARIABLE = "GLM_KERNELS_BACKEND"
 AUTO = "auto"
 EVERY_OP = "*"
+
+REFERENCE_PRIORITY, TORCH_PRIORITY, CPU_PRIORITY = -100, 0, 10
 
 Implementation = Callable[..., Any]
 ImplementationT = TypeVar("ImplementationT", bound=Implementation)
@@ -40,12 +43,20 @@ class Backend:
     """The automatic choice takes the highest priority that is available."""
     unavailable: Callable[[], str | None]
     """Returns the reason why it cannot run here, or None when it can."""
+    traceable: bool
+    """Whether torch.compile can trace it."""
 
-    def refusal(self, device: str) -> str | None:
-        """Return why this backend cannot run on `device`, or None when it can."""
+    def unsuitable(self, device: str, tracing: bool) -> str | None:
+        """Return why it is not made for this call, or None when it is."""
         if self.devices is not None and device not in self.devices:
             return f"it runs on {', '.join(sorted(self.devices))} only"
-        return self.unavailable()
+        if tracing and not self.traceable:
+            return "torch.compile cannot trace it"
+        return None
+
+    def refusal(self, device: str, tracing: bool) -> str | None:
+        """Return why this backend cannot run on `device`, or None when it can."""
+        return self.unsuitable(device, tracing) or self.unavailable()
 
 
 def _always_available() -> str | None:
@@ -72,9 +83,10 @@ def register(
     op: str,
     backend: str,
     *,
-    devices: frozenset[str] | None = None,
-    priority: int = 0,
+    devices: Collection[str] | None = None,
+    priority: int = TORCH_PRIORITY,
     unavailable: Callable[[], str | None] = _always_available,
+    traceable: bool = True,
 ) -> Callable[[ImplementationT], ImplementationT]:
     """Return a decorator that makes a function the implementation `backend` of `op`.
 
@@ -82,14 +94,16 @@ def register(
         op: name of the op; the function takes the op's public arguments.
         backend: name of the implementation.
         devices: device types it runs on; None for all.
-        priority: the automatic choice prefers the highest (reference -100, torch 0).
+        priority: the automatic choice prefers the highest (reference -100, torch 0, cpu 10).
         unavailable: called at the first automatic or explicit choice; returns the reason why
             the backend cannot run on this machine, or None.
+        traceable: False keeps it from being chosen inside torch.compile.
     """
+    kinds = None if devices is None else frozenset(devices)
 
     def decorate(function: ImplementationT) -> ImplementationT:
         table = _backends.setdefault(op, {})
-        table[backend] = Backend(backend, devices, priority, unavailable)
+        table[backend] = Backend(backend, kinds, priority, unavailable, traceable)
         _functions[op, backend] = function
         _resolved.clear()
         return function
@@ -113,16 +127,20 @@ def dispatch(op: str, device: str, backend: str = AUTO) -> Implementation:
         return _functions[op, _choose_while_tracing(op, device, backend, tuple(_choices.items()))]
     function = _resolved.get((op, device, backend))
     if function is None:
-        function = _resolved[op, device, backend] = _functions[op, _choose(op, device, backend)]
+        function = _resolved[op, device, backend] = _functions[
+            op, _choose(op, device, backend, tracing=False)
+        ]
     return function
 
 
-def _choose(op: str, device: str, backend: str) -> str:
+def _choose(op: str, device: str, backend: str, tracing: bool) -> str:
     """Return the name of the backend that `dispatch` calls."""
     chosen = backend
     if chosen == AUTO:
         chosen = _choices.get(op, _choices.get(EVERY_OP, AUTO))
-    return _automatic(op, device) if chosen == AUTO else _explicit(op, device, chosen)
+    if chosen == AUTO:
+        return _automatic(op, device, tracing)
+    return _explicit(op, device, chosen, tracing)
 
 
 def _choose_while_tracing(
@@ -130,7 +148,7 @@ def _choose_while_tracing(
 ) -> str:
     """As `_choose`; reading `choices` at the call makes the compiler trace again on a change."""
     del choices
-    return _choose(op, device, backend)
+    return _choose(op, device, backend, tracing=True)
 
 
 # What torch.compiler.assume_constant_result sets. That decorator imports the whole compiler, a
@@ -144,23 +162,25 @@ def _table(op: str) -> dict[str, Backend]:
     return _backends[op]
 
 
-def _explicit(op: str, device: str, name: str) -> str:
+def _explicit(op: str, device: str, name: str, tracing: bool) -> str:
     backend = _table(op).get(name)
-    reason = "no such backend is registered" if backend is None else backend.refusal(device)
+    reason = (
+        "no such backend is registered" if backend is None else backend.refusal(device, tracing)
+    )
     if backend is None or reason is not None:
         raise ValueError(
             f"backend {name!r} of op {op!r} is not available on {device!r}: {reason}. "
-            f"Available: {', '.join(available_backends(op, device))}. Choose one of these in "
-            f"{ENVIRONMENT_VARIABLE} or use_backend, or 'auto' to let glm_kernels choose."
+            f"Available: {', '.join(available_backends(op, device, tracing))}. Choose one of these "
+            f"in {ENVIRONMENT_VARIABLE} or use_backend, or 'auto' to let glm_kernels choose."
         )
     return name
 
 
-def _automatic(op: str, device: str) -> str:
+def _automatic(op: str, device: str, tracing: bool) -> str:
     table = _table(op)
     for backend in sorted(table.values(), key=lambda entry: -entry.priority):
-        if backend.devices is not None and device not in backend.devices:
-            continue  # made for other devices: passing it over is no loss worth a warning
+        if backend.unsuitable(device, tracing) is not None:
+            continue  # made for something else: passing it over is no loss worth a warning
         reason = backend.unavailable()
         if reason is None:
             return backend.name
@@ -170,10 +190,16 @@ def _automatic(op: str, device: str) -> str:
     raise ValueError(f"op {op!r} has no backend for device {device!r}; registered: {list(table)}")
 
 
-def available_backends(op: str, device: str) -> list[str]:
-    """Return the names of the backends of `op` that can run on `device`, best first."""
+def available_backends(op: str, device: str, tracing: bool = False) -> list[str]:
+    """Return the names of the backends of `op` that can run on `device`, best first.
+
+    Args:
+        op: name of the op.
+        device: device type.
+        tracing: whether the call is made inside torch.compile.
+    """
     ordered = sorted(_table(op).values(), key=lambda entry: -entry.priority)
-    return [entry.name for entry in ordered if entry.refusal(device) is None]
+    return [entry.name for entry in ordered if entry.refusal(device, tracing) is None]
 
 
 def registered_ops() -> list[str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from glm_kernels import reference
 from glm_kernels.registry import dispatch, register
@@ -77,66 +74,5 @@ def apply_rope_2d(
     return out
 
 
-@register("apply_rope", "torch")
-def _apply_rope(x_BTNH: Tensor, cos_BTR: Tensor, sin_BTR: Tensor, interleaved: bool) -> Tensor:
-    if torch.compiler.is_compiling() or cos_BTR.requires_grad or sin_BTR.requires_grad:
-        return reference.apply_rope(x_BTNH, cos_BTR, sin_BTR, interleaved)
-    out: Tensor = _Rotation.apply(x_BTNH, interleaved, cos_BTR, sin_BTR)
-    return out
-
-
-@register("apply_rope_2d", "torch")
-def _apply_rope_2d(
-    x_BTNH: Tensor, cos_BTR: Tensor, sin_BTR: Tensor, block_cos_BTR: Tensor, block_sin_BTR: Tensor
-) -> Tensor:
-    tables = (cos_BTR, sin_BTR, block_cos_BTR, block_sin_BTR)
-    if torch.compiler.is_compiling() or any(table.requires_grad for table in tables):
-        return reference.apply_rope_2d(x_BTNH, *tables)
-    out: Tensor = _Rotation.apply(x_BTNH, False, *tables)
-    return out
-
-
-class _Rotation(torch.autograd.Function):
-    """Rotates consecutive parts of the head, one for each pair of tables.
-
-    Saves nothing but the tables: the gradient of a rotation is the opposite rotation.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_BTNH: Tensor, interleaved: bool, *tables: Tensor) -> Tensor:
-        ctx.save_for_backward(*tables)
-        ctx.interleaved = interleaved
-        return _rotate(x_BTNH, interleaved, tables, sign=1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_BTNH: Tensor) -> tuple[Tensor | None, ...]:
-        tables = ctx.saved_tensors
-        grad = _rotate(grad_BTNH, ctx.interleaved, tables, sign=-1)
-        return (grad, None, *(None for _ in tables))
-
-
-def _rotate(x_BTNH: Tensor, interleaved: bool, tables: tuple[Tensor, ...], sign: int) -> Tensor:
-    """Rotate by the tables' angles (sign 1) or back (sign -1), without a temporary tensor."""
-    dtype = torch.promote_types(x_BTNH.dtype, tables[0].dtype)
-    x = x_BTNH.to(dtype)
-    out = torch.empty(x.shape, dtype=dtype, device=x.device)
-    start = 0
-    for cos_BTR, sin_BTR in zip(tables[::2], tables[1::2], strict=True):
-        size = 2 * cos_BTR.shape[-1]
-        part, out_part = x[..., start : start + size], out[..., start : start + size]
-        cos, sin = cos_BTR.unsqueeze(-2), sin_BTR.unsqueeze(-2)
-        (a, b), (out_a, out_b) = _pairs(part, interleaved), _pairs(out_part, interleaved)
-        torch.mul(a, cos, out=out_a).addcmul_(b, sin, value=-sign)
-        torch.mul(b, cos, out=out_b).addcmul_(a, sin, value=sign)
-        start += size
-    if start < x.shape[-1]:
-        out[..., start:] = x[..., start:]
-    return out.to(x_BTNH.dtype)
-
-
-def _pairs(x: Tensor, interleaved: bool) -> tuple[Tensor, Tensor]:
-    if interleaved:
-        return x[..., 0::2], x[..., 1::2]
-    first, second = x.chunk(2, dim=-1)
-    return first, second
+register("apply_rope", "torch")(reference.apply_rope)
+register("apply_rope_2d", "torch")(reference.apply_rope_2d)
