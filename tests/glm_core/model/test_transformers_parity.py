@@ -16,7 +16,7 @@ VOCAB, HIDDEN, FFN, HEADS, KV_HEADS, HEAD_DIM = 71, 96, 72, 6, 2, 16
 BATCH, LENGTH = 3, 13
 
 # Worst measured, fp32: logits 7.1e-7, gradients 1.4e-6 (largest entry of each tensor = 1).
-TOLERANCE = 2e-6
+TOLERANCE, GRADIENT_TOLERANCE = 2e-6, 4e-6
 
 # Ours, the other library's class, layers, theta, tied.
 CASES = {
@@ -161,7 +161,7 @@ def test_logits_and_gradients_equal_transformers(case, padding):
     actual, expected = fuse(actual), fuse(expected)
     assert actual.keys() == expected.keys()
     for name in expected:
-        assert_relative(actual[name], expected[name], TOLERANCE, f"{case} gradient {name}")
+        assert_relative(actual[name], expected[name], GRADIENT_TOLERANCE, f"{case} gradient {name}")
 
 
 @pytest.mark.parametrize("case", ["glm", "glm4", "llama"])

@@ -147,6 +147,10 @@ class TransformerConfig:
     generation_layout: GenerationLayout = GenerationLayout.blank
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            setattr(self, field.name, _parse(field.type, field.name, getattr(self, field.name)))
+        for name in ("num_kv_heads", "head_dim", "ffn_hidden_size", "rotary_dim"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "must not be negative")
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
         _require(
@@ -242,18 +246,17 @@ class TransformerConfig:
         Raises:
             ValueError: a field is unknown or has a value that is not one of its choices.
         """
-        types = {field.name: field.type for field in fields(cls)}
-        unknown = sorted(set(values) - set(types))
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise ValueError(
                 f"model config has unknown fields {unknown}: "
                 "remove them, or use the version of glm-lab that wrote the file"
             )
-        parsed = {name: _parse(types[name], name, value) for name, value in values.items()}
-        return cls(**parsed)
+        return cls(**values)
 
 
 def _parse(kind: Any, name: str, value: Any) -> Any:
+    """Turns the name of a choice into the choice; other values stay as they are."""
     if not (isinstance(kind, type) and issubclass(kind, Enum)):
         return value
     try:

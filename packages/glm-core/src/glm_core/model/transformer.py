@@ -23,7 +23,7 @@ from glm_core.model.config import (
     Residual,
     TransformerConfig,
 )
-from glm_core.model.norm import build_norm
+from glm_core.model.norm import LayerNorm, RmsNorm, build_norm
 from glm_core.model.positions import (
     LearnedPositions,
     Rotation,
@@ -217,7 +217,8 @@ class Transformer(nn.Module):
         shrink = self.config.embedding_grad_scale
         if shrink != 1.0:
             # Source: arXiv 2210.02414, section 3.3 (embedding layer gradient shrink).
-            x_BTD = x_BTD * shrink + x_BTD.detach() * (1.0 - shrink)
+            # This form adds an exact 0, where e * a + detach(e) * (1 - a) would round e.
+            x_BTD = x_BTD.detach() + (x_BTD - x_BTD.detach()) * shrink
         if self.positions is not None:
             x_BTD = x_BTD + self.positions(position_ids_B2T)
         out_BTD: Tensor = self.dropout(x_BTD)
@@ -273,6 +274,10 @@ class Transformer(nn.Module):
             if isinstance(module, nn.Linear | nn.Embedding):
                 module.weight.normal_(0.0, std, generator=generator)
             if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+            if isinstance(module, LayerNorm | RmsNorm):
+                module.weight.fill_(1.0)
+            if isinstance(module, LayerNorm):
                 module.bias.zero_()
         depth_gain = 1.0 / math.sqrt(2.0 * self.config.num_layers)
         for block in self.layers:
