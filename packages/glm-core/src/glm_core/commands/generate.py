@@ -59,9 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the model, answer, print."""
-    from glm_core.infer import has_marker
+    from glm_core.infer.blanks import check_spelling, has_marker
 
     prompt = sys.stdin.read().rstrip("\n") if args.prompt == "-" else args.prompt
+    check_spelling(prompt)
     continues = not has_marker(prompt)
     configs = sampling_configs(args, continues)
     generator = _load(args)

@@ -52,6 +52,11 @@ def prepare_data(config: DataConfig) -> PreparedData:
             folder that cannot be written.
         ShardError: if what lies in the cache is damaged.
     """
+    if not config.source:
+        raise ValueError(
+            "data.source is empty: name your text, for example data.source=notes/ (a text, jsonl "
+            "or parquet file, or a folder of such files)"
+        )
     pinned = Path(config.source).expanduser()
     if (pinned / MANIFEST).is_file():
         return open_prepared(pinned)

@@ -71,7 +71,7 @@ def blank_prompt(text: str, tokenizer: Tokenizer, layout: Layout) -> Prompt:
             model has no blanks.
     """
     markers = _MARKER.findall(text)
-    _check_spelling(text)
+    check_spelling(text)
     if not markers:
         return continuation_prompt(text, tokenizer, layout)
     if not layout.has_blanks:
@@ -162,7 +162,12 @@ def _marker_id(tokenizer: Tokenizer, marker: str) -> int:
         ) from error
 
 
-def _check_spelling(text: str) -> None:
+def check_spelling(text: str) -> None:
+    """Checks that what looks like a marker is one.
+
+    Raises:
+        ValueError: it is not, for example [mask] or [tMASK].
+    """
     for word in _LOOKS_LIKE_MARKER.findall(text):
         if word not in BLANK_TOKENS:
             raise ValueError(
