@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from glm_core.checkpoint.matching import mismatch
-from glm_core.train.allocator import keep_freed_memory
 from glm_core.train.blocks import compile_blocks, recompute_blocks
+from glm_core.train.cpu_memory import tune_cpu_memory
 from glm_core.train.ema import EMA
 from glm_core.train.engines.protocol import State, Update
 from glm_core.train.optim import OptimConfig, build_optimizer
@@ -41,7 +41,7 @@ class TorchEngine:
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         if self.device.type == "cpu":
-            keep_freed_memory()
+            tune_cpu_memory()
         self.model: nn.Module = task.build_model().to(self.device).train()
         self._task = task
         self._grad_clip = config.grad_clip
