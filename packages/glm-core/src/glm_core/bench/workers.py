@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -30,6 +30,9 @@ from glm_core.train.precision import autocast, resolve_precision
 from glm_core.train.task import LossSum
 from glm_core.train.trainer import Trainer
 from glm_core.train.trainer_config import Precision, TrainerConfig
+
+if TYPE_CHECKING:
+    from transformers import GlmConfig
 
 
 def random_tokens(shape: TrainShape, step: int) -> Tensor:
@@ -126,12 +129,11 @@ def run_ours(shape: TrainShape, precision: Precision, compiled: bool, steps: int
         trainer.fit()
 
 
-def run_transformers(shape: TrainShape, precision: Precision, compiled: bool, steps: int) -> None:
-    """transformers' GLM in the plainest loop: no Trainer of theirs, which would only add to it."""
-    from transformers import GlmConfig, GlmForCausalLM
+def peer_config(shape: TrainShape) -> GlmConfig:
+    """transformers' description of the same model."""
+    from transformers import GlmConfig
 
-    torch.manual_seed(0)
-    config = GlmConfig(
+    return GlmConfig(
         vocab_size=shape.vocab_size,
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.num_layers,
@@ -140,13 +142,21 @@ def run_transformers(shape: TrainShape, precision: Precision, compiled: bool, st
         head_dim=shape.hidden_size // shape.num_heads,
         intermediate_size=shape.ffn_hidden_size,
         max_position_embeddings=shape.seq_length,
+        rms_norm_eps=1e-5,
         attention_bias=True,
         tie_word_embeddings=True,
         use_cache=False,
         pad_token_id=None,
         attn_implementation="sdpa",
     )
-    model = GlmForCausalLM(config).train()
+
+
+def run_transformers(shape: TrainShape, precision: Precision, compiled: bool, steps: int) -> None:
+    """transformers' GLM in the plainest loop: no Trainer of theirs, which would only add to it."""
+    from transformers import GlmForCausalLM
+
+    torch.manual_seed(0)
+    model = GlmForCausalLM(peer_config(shape)).train()
     forward = torch.compile(model) if compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     gate, device, step = Gate(steps), torch.device("cpu"), 0
