@@ -227,3 +227,24 @@ def test_eos_is_never_an_inner_label_when_blanks_are_short(make, ids):
         rng = np.random.default_rng(seed)
         sample = make().mask(random_text(rng, ids, 80, 5), 120, rng)
         assert (sample.labels != ids.eos).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rules_hold_when_settings_and_texts_are_random(make, ids, mode):
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        room = int(rng.integers(8, 40))
+        kinds = np.array([ids.eos, ord("."), ord("\n"), ord("a"), ord(" ")])
+        text = rng.choice(kinds, int(rng.integers(2, 60)), p=rng.dirichlet([0.5] * 5))
+        text[0] = ids.cls
+        infilling = make(
+            mask_ratio=float(rng.uniform(0.01, 1)),
+            poisson_lambda=float(rng.uniform(0.1, 20)),
+            gmask_min_ratio=float(rng.uniform(0, 1)),
+            block_mask_prob=0.2,
+            single_span_prob=0.2,
+        )
+        sample = getattr(infilling, mode)(text, room, rng)
+        assert sample.segments[0][0] == len(sample) <= room
+        assert (sample.labels != IGNORE).any()
+        assert 0 <= sample.position_ids.min() <= sample.position_ids.max() < room

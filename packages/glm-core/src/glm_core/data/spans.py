@@ -74,13 +74,12 @@ def place_in_documents(
         return np.array([len(text_T) - 1]), np.array([1])
     starts, taken, used = [], [], 0
     for offset, size in documents:
-        is_longest = offset == documents[-1][0]
         rest = lengths_K[used:]
         covered = np.cumsum(rest)
-        if is_longest:
-            count = int((covered + np.arange(len(rest)) <= size).sum())
-        else:
-            count = int((covered <= int(mask_ratio * size)).sum())
+        fits = covered + np.arange(len(rest)) <= size  # one free column between two spans
+        if offset != documents[-1][0]:
+            fits &= covered <= int(mask_ratio * size)
+        count = int(fits.sum())
         if count:
             chosen = rest[:count]
             starts.append(place_spans(chosen, offset, size, rng))
