@@ -24,6 +24,9 @@ CHUNK_BYTES = 128 * 2**20
 CHUNK_ROWS = 1024
 """Most rows of a chunk: more of them leave the cache and make nothing faster."""
 
+ROW_STEP = 256
+"""The last chunk is padded to a multiple of this many rows."""
+
 LIKELY = 0.5
 """Above this probability a low-precision `p - 1` is taken from the other probabilities."""
 
@@ -57,7 +60,8 @@ def fused_linear_cross_entropy(
         the sum over the kept rows in nats, an fp32 scalar (fp64 for fp64 inputs).
 
     Raises:
-        ValueError: shapes that do not fit together, or a chunk_size below 1.
+        ValueError: shapes that do not fit together, a chunk_size below 1, or, on the CPU, a
+            label outside the vocabulary.
     """
     _check_shapes(hidden_MD, weight_VD, labels_M, bias, chunk_size)
     out: Tensor = dispatch("fused_linear_cross_entropy", hidden_MD.device.type)(
@@ -173,26 +177,45 @@ def _loss_and_gradients(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Return the loss sum and its gradients by hidden, weight and bias, where `needs` asks."""
     kept_K = (labels_M != ignore_index).nonzero()[:, 0]
-    whole = kept_K.shape[0] == labels_M.shape[0]
-    hidden_KD = (hidden_MD if whole else hidden_MD[kept_K]).to(dtype)
-    labels_K = labels_M if whole else labels_M[kept_K]
+    count = kept_K.shape[0]
+    labels_K = labels_M[kept_K]
+    _check_labels(labels_K, weight_VD.shape[0])
+    # Padded to few different sizes: buffers and scratch memory whose size changes with every batch
+    # leave holes in the C library's heap, which then grows by gigabytes in a long training.
+    step = min(ROW_STEP, rows)
+    hidden_PD = hidden_MD.new_zeros(-(-count // step) * step, hidden_MD.shape[1], dtype=dtype)
+    hidden_PD[:count] = hidden_MD[kept_K]
     head = _Head(weight_VD, bias_V, dtype, needs)
-    logits_CV = hidden_KD.new_empty(min(rows, hidden_KD.shape[0]), weight_VD.shape[0])
-    grad_KD = torch.empty_like(hidden_KD) if needs[0] else None
+    logits_CV = hidden_PD.new_empty(min(rows, hidden_PD.shape[0]), weight_VD.shape[0])
+    grad_PD = torch.empty_like(hidden_PD) if needs[0] else None
     loss = torch.zeros((), dtype=head.sum_dtype, device=hidden_MD.device)
     with torch.autocast(hidden_MD.device.type, enabled=False):
-        for start in range(0, hidden_KD.shape[0], rows):
+        for start in range(0, count, rows):
             chunk = slice(start, start + rows)
-            grad_CD = None if grad_KD is None else grad_KD[chunk]
-            loss += head.chunk(hidden_KD[chunk], labels_K[chunk], logits_CV, grad_CD)
-    if grad_KD is not None and not whole:
-        grad_KD = torch.zeros_like(hidden_MD).index_copy_(0, kept_K, grad_KD.to(hidden_MD.dtype))
+            grad_CD = None if grad_PD is None else grad_PD[chunk]
+            loss += head.chunk(hidden_PD[chunk], labels_K[chunk], logits_CV, grad_CD)
+    grad_MD = None
+    if grad_PD is not None:
+        grad_MD = torch.zeros_like(hidden_MD, dtype=dtype)
+        grad_MD.index_copy_(0, kept_K, grad_PD[:count])
     return (
         loss,
-        None if grad_KD is None else grad_KD.to(hidden_MD.dtype),
+        None if grad_MD is None else grad_MD.to(hidden_MD.dtype),
         None if head.grad_VD is None else head.grad_VD.to(weight_VD.dtype),
         None if head.grad_V is None or bias_V is None else head.grad_V.to(bias_V.dtype),
     )
+
+
+def _check_labels(labels_K: Tensor, vocab_size: int) -> None:
+    """Refuse labels outside the vocabulary, where looking costs no device synchronisation."""
+    if labels_K.device.type != "cpu" or not labels_K.numel():
+        return
+    for label in (int(labels_K.min()), int(labels_K.max())):
+        if not 0 <= label < vocab_size:
+            raise ValueError(
+                f"labels has {label}, outside the vocabulary: the weight has {vocab_size} rows. "
+                "Is the tokenizer the one of this model, and is ignore_index the one of the labels?"
+            )
 
 
 class _Head:
@@ -219,14 +242,19 @@ class _Head:
     def chunk(
         self, hidden_CD: Tensor, labels_C: Tensor, buffer_CV: Tensor, grad_CD: Tensor | None
     ) -> Tensor:
-        """Return the loss sum of a chunk; write `grad_CD` and add to the weight's gradient."""
+        """Return the loss sum of a chunk; write `grad_CD` and add to the weight's gradient.
+
+        Rows of `hidden_CD` beyond the labels are padding.
+        """
         logits_CV = buffer_CV[: hidden_CD.shape[0]]
         if self.bias_V is None:
             torch.mm(hidden_CD, self.weight_VD.t(), out=logits_CV)
         else:
             torch.addmm(self.bias_V, hidden_CD, self.weight_VD.t(), out=logits_CV)
         torch.softmax(logits_CV, dim=-1, out=logits_CV)
-        loss = self._losses(hidden_CD, labels_C, logits_CV).sum()
+        real = labels_C.shape[0]
+        loss = self._losses(hidden_CD[:real], labels_C, logits_CV[:real]).sum()
+        logits_CV[real:] = 0
         if grad_CD is not None:
             torch.mm(logits_CV, self.weight_VD, out=grad_CD)
         if self.grad_VD is not None:
