@@ -56,6 +56,7 @@ def apply_rope(x_BTNH: Tensor, cos_BTR: Tensor, sin_BTR: Tensor, interleaved: bo
     """
     rotary_dim = 2 * cos_BTR.shape[-1]
     rotary, rest = x_BTNH[..., :rotary_dim], x_BTNH[..., rotary_dim:]
+    rotary = rotary.to(torch.promote_types(x_BTNH.dtype, cos_BTR.dtype))
     cos, sin = cos_BTR.unsqueeze(-2), sin_BTR.unsqueeze(-2)
     if interleaved:
         a, b = rotary[..., 0::2], rotary[..., 1::2]

@@ -1,4 +1,4 @@
-"""RMS norm on the CPU."""
+"""Normalisations on the CPU."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -17,6 +18,19 @@ from glm_kernels.registry import CPU_PRIORITY, register
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """`glm_kernels.reference.rms_norm`, saving its input and one number per row."""
     out: Tensor = _RMSNorm.apply(x, weight, eps)
+    return out
+
+
+@register("layer_norm", "cpu", devices={"cpu"}, priority=CPU_PRIORITY, traceable=False)
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    """`glm_kernels.reference.layer_norm`; PyTorch's own where x is not of low precision.
+
+    Of a bf16 x PyTorch 2.15 sums the gradients of weight and bias in bf16 on the CPU, off by 9 %
+    of the largest at 600 rows.
+    """
+    if x.dtype == torch.promote_types(x.dtype, torch.float32):
+        return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
+    out: Tensor = _LayerNorm.apply(x, weight, bias, eps)
     return out
 
 
@@ -75,3 +89,47 @@ class _RMSNorm(torch.autograd.Function):
             torch.add(centred, projection, out=grad_x_MD[rows])
             grad_weight_D += grad_weight
         return grad_x_MD.view(grad.shape), grad_weight_D.to(weight_D.dtype), None
+
+
+class _LayerNorm(torch.autograd.Function):
+    """PyTorch's fp32 layer norm over fp32 copies of blocks of a low-precision input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_D: Tensor, bias_D: Tensor | None, eps: float) -> Tensor:
+        x_MD = x.reshape(-1, x.shape[-1])
+        weight32_D, bias32_D = weight_D.float(), None if bias_D is None else bias_D.float()
+        out_MD = torch.empty_like(x_MD, memory_format=torch.contiguous_format)
+        mean_M1, rstd_M1 = x_MD.new_empty(2, x_MD.shape[0], 1, dtype=torch.float32)
+        for rows in blocks(*x_MD.shape):
+            block = x_MD[rows].float()
+            out_MD[rows], mean_M1[rows], rstd_M1[rows] = torch.native_layer_norm(
+                block, block.shape[-1:], weight32_D, bias32_D, eps
+            )
+        ctx.save_for_backward(x_MD, weight_D, bias_D, mean_M1, rstd_M1)
+        return out_MD.view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x_MD, weight_D, bias_D, mean_M1, rstd_M1 = ctx.saved_tensors
+        size = x_MD.shape[-1]
+        weight32_D = weight_D.float()
+        bias32_D = torch.zeros_like(weight32_D)
+        grad_MD = grad.reshape(-1, size)
+        grad_x_MD = torch.empty_like(x_MD, memory_format=torch.contiguous_format)
+        sums_2D = weight32_D.new_zeros(2, size)
+        for rows in blocks(*x_MD.shape):
+            grad_x_MD[rows], grad_weight, grad_bias = torch.ops.aten.native_layer_norm_backward(
+                grad_MD[rows].float(),
+                x_MD[rows].float(),
+                [size],
+                mean_M1[rows],
+                rstd_M1[rows],
+                weight32_D,
+                bias32_D,
+                [True, True, True],
+            )
+            sums_2D[0] += grad_weight
+            sums_2D[1] += grad_bias
+        grad_bias_D = None if bias_D is None else sums_2D[1].to(bias_D.dtype)
+        return grad_x_MD.view(grad.shape), sums_2D[0].to(weight_D.dtype), grad_bias_D, None
