@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from glm_core import cli
 from glm_core.commands import COMMANDS
+from glm_core.train.compose import compose_train_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+GROUPS = ("model", "data", "optim", "trainer")
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -40,6 +46,26 @@ def test_every_command_exists_when_a_document_names_it(path, capsys):
             usage = capsys.readouterr().out
             flags = [word.partition("=")[0] for word in words if word.startswith("--")]
             assert [flag for flag in flags if flag not in usage] == [], words
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_every_import_works_when_a_document_shows_it(path):
+    for block in blocks(path, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                assert [a.name for a in node.names if not hasattr(module, a.name)] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_every_setting_exists_when_a_document_names_it(path):
+    """Settings in shell lines and in `code`: the typed config has each of them."""
+    text = path.read_text(encoding="utf-8")
+    named = set(re.findall(r"\b((?:model|data|optim|trainer)\.[a-z_]+)\b(?!\()", text))
+    config = compose_train_config(["experiment=debug"])
+    known = {f"{group}.{f.name}" for group in GROUPS for f in fields(getattr(config, group))}
+    known |= {"trainer.max_step", "trainer.py", "model.safetensors", "model.config"}  # other things
+    assert named <= known
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
