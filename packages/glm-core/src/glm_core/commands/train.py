@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,37 +37,48 @@ def run(args: argparse.Namespace) -> int:
     from glm_core.train.compose import compose_train_config, to_yaml
 
     if not args.overrides:
-        raise ValueError(_experiments())
+        return _list_experiments(args)
     config = compose_train_config(args.overrides)
     if args.dry_run:
         plan = _plan(config)
         emit(args, plan, f"{to_yaml(config)}\n{_plan_text(config, plan)}")
         return 0
-    result = _train(config)
+    try:
+        result = _train(config)
+    except FloatingPointError as error:  # diverged: neither a defect of ours nor bad usage
+        print(f"error: {error}", file=sys.stderr)
+        if args.json:
+            print(json.dumps({"error": str(error)}))
+        return 1
     emit(args, _summary(config, result), _summary_text(config, result))
     return 0
 
 
-def _experiments() -> str:
+def _list_experiments(args: argparse.Namespace) -> int:
+    """Bare `glm train` is bad usage, but the answer can be a useful one."""
     from glm_core.train.compose import describe_experiments
 
-    listed = "; ".join(f"experiment={n}: {text}" for n, text in describe_experiments().items())
-    return f"say what to train, for example `glm train experiment=debug`. There are: {listed}"
+    described = describe_experiments()
+    error = "say what to train, for example: glm train experiment=debug"
+    width = max(map(len, described))
+    listing = "\n".join(f"  experiment={name:<{width}}  {text}" for name, text in described.items())
+    print(f"error: {error}\n\n{listing}", file=sys.stderr)
+    if args.json:
+        print(json.dumps({"error": error, "experiments": described}))
+    return 2
 
 
 def _train(config: TrainConfig) -> TrainResult:
     from dataclasses import replace
-    from pathlib import Path
 
     from glm_core.data.config import DataConfig, Split
     from glm_core.data.loader import Loader, build_loader
     from glm_core.data.prepare import prepare_data
     from glm_core.train.blank_infilling import BlankInfillingTask
+    from glm_core.train.callbacks import ConfigFile
     from glm_core.train.compose import to_yaml
     from glm_core.train.trainer import Trainer
 
-    run_dir = Path(config.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
     prepared = prepare_data(config.data)
     held_out = replace(config.data, split=Split.heldout, workers=0)
 
@@ -77,12 +90,12 @@ def _train(config: TrainConfig) -> TrainResult:
         BlankInfillingTask(config.model, prepared.tokenizer, config.trainer.seed),
         lambda start: loader(config.data, start),
         config.trainer,
-        run_dir,
+        config.run_dir,
         optim=config.optim,
+        callbacks=[ConfigFile(to_yaml(config))],
         eval_loader=lambda: loader(held_out),
         identity=config.identity() | {"prepared": prepared.train.folder.name},
     )
-    (run_dir / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     return trainer.fit()
 
 

@@ -46,6 +46,16 @@ class MetricsFile(Callback):
         append_metrics(trainer.run_dir / "metrics.jsonl", row)
 
 
+class ConfigFile(Callback):
+    """run_dir/config.yaml, written once it is certain that the run may go on with it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def on_start(self, trainer: Trainer) -> None:
+        (trainer.run_dir / "config.yaml").write_text(self.text, encoding="utf-8")
+
+
 class LossCurve(Callback):
     """run_dir/loss.png at the end."""
 

@@ -7,6 +7,8 @@ fails before anything runs.
 from __future__ import annotations
 
 import difflib
+import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from glm_core.data.config import DataConfig
 from glm_core.model.config import TransformerConfig
@@ -38,17 +41,20 @@ def config_folder() -> Path:
 
 
 def list_options(group: str) -> list[str]:
-    """Names of the files of a group, for example the experiments."""
-    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+    """Names of the files of a group, those in sub-folders as `debug/nano_text`."""
+    folder = config_folder() / group
+    files = folder.rglob("*.yaml")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in files)
 
 
 def describe_experiments() -> dict[str, str]:
     """The first sentence of each experiment's head comment."""
     described = {}
     for name in list_options("experiment"):
-        lines = (config_folder() / "experiment" / f"{name}.yaml").read_text().splitlines()
-        comments = [line.lstrip("# ") for line in lines if line.startswith("# ")]
-        described[name] = next(line for line in comments if not line.startswith("@package"))
+        text = (config_folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+        lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+        comment = " ".join(line.lstrip("# ") for line in lines if "@package" not in line)
+        described[name] = re.split(r"(?<=[.?!])\s", comment, maxsplit=1)[0]
     return described
 
 
@@ -69,6 +75,8 @@ def compose_train_config(overrides: Sequence[str]) -> TrainConfig:
         config = OmegaConf.to_object(tree)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_message(error)) from error
+    except YAMLError as error:
+        raise ValueError(f"a file under {config_folder()} is not valid YAML: {error}") from error
     assert isinstance(config, TrainConfig)
     return config
 

@@ -118,6 +118,7 @@ class Trainer:
             self._clock = Clock()
             while self.step < self.config.max_steps and not stop.requested:
                 self.train_step()
+            self._batches = iter(())  # ends the loader's workers
             self._save()
             self._finish()
         return TrainResult(self.step, self.step >= self.config.max_steps, self._last_row)
