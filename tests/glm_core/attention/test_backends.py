@@ -43,7 +43,7 @@ COLUMNS = 13
 # Query heads, key/value heads, head size, columns already cached.
 SHAPES = [(2, 2, 5, 0), (6, 2, 16, 0), (3, 1, 7, 6), (4, 4, 8, 12)]
 
-# Worst measured: fp32 2.3e-7 forward, 6.5e-7 backward (sdpa); bf16 5.2e-3 and 7.0e-3.
+# Worst measured: fp32 2.3e-7 forward, 6.5e-7 backward (sdpa); bf16 5.2e-3 and 9.4e-3.
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 1.5e-2}
 
 
@@ -92,7 +92,7 @@ def test_output_is_that_of_inference_when_no_gradient_is_wanted(backend):
     request = MaskRequest(MASKS["left_prefix"], 3, COLUMNS, COLUMNS, 0, q.device, q.dtype)
     with torch.no_grad():
         without = prepare_attention(request, backend)(q, k, v, Scaling(0.25))
-    assert_relative(without, with_grad, 1e-6)  # measured 1.6e-7
+    assert_relative(without, with_grad, 1e-6)  # measured below 3e-7
 
 
 @pytest.mark.parametrize("coefficient", [3.0, 70.0])
@@ -103,7 +103,7 @@ def test_coefficient_cancels(backend, coefficient):
     plain = run_backend("eager", MASKS["prefix"], shape, *tensors)
     scaled = run_backend(backend, MASKS["prefix"], shape, *tensors, coefficient)
     for a, e in zip(scaled, plain, strict=True):
-        assert_relative(a, e, 1e-6)  # measured 5.0e-7
+        assert_relative(a, e, 1e-6)  # measured below 3e-7
 
 
 def test_fp16_scores_survive_when_the_coefficient_makes_them_small():
@@ -114,7 +114,7 @@ def test_fp16_scores_survive_when_the_coefficient_makes_them_small():
     attend = prepare_attention(request, "eager")
     out = attend(q, q, v, Scaling(0.25, 16.0))
     running_mean = v.float().cumsum(1) / torch.arange(1, 4)[None, :, None, None]
-    assert_relative(out, running_mean, 1e-3)  # measured 2.5e-4
+    assert_relative(out, running_mean, 1e-3)  # measured 3.1e-4
     assert attend(q, q, v, Scaling(0.25, 1.0)).isnan().any()
 
 
@@ -126,7 +126,7 @@ def test_dropout_keeps_the_expectation(backend):
     attend = prepare_attention(request, backend, dropout=0.5)
     plain = attend(q, k, v, Scaling(0.5))
     mean = torch.stack([attend(q, k, v, Scaling(0.5), 0.5) for _ in range(400)]).mean(0)
-    assert_relative(mean, plain, 0.1)  # a standard error of about 0.02; measured 0.05
+    assert_relative(mean, plain, 0.1)  # a standard error of about 0.02; measured 0.036
     assert not torch.equal(attend(q, k, v, Scaling(0.5), 0.5), plain)
 
 

@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers")
 VOCAB, HIDDEN, FFN, HEADS, KV_HEADS, HEAD_DIM = 71, 96, 72, 6, 2, 16
 BATCH, LENGTH = 3, 13
 
-# Worst measured, fp32: logits 7.1e-7, gradients 1.4e-6 (largest entry of each tensor = 1).
+# Worst measured, fp32: logits 8.6e-7, gradients 2.0e-6 (largest entry of each tensor = 1).
 TOLERANCE, GRADIENT_TOLERANCE = 2e-6, 4e-6
 
 # Ours, the other library's class, layers, theta, tied.

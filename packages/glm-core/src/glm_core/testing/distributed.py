@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 
 def run_distributed(
-    fn: Callable[..., Any], world_size: int, *args: Any, timeout_s: float = 60.0
+    fn: Callable[..., Any], world_size: int, *args: Any, timeout_s: float = 180.0
 ) -> list[Any]:
     """Calls `fn(rank, *args)` on `world_size` processes with torch.distributed set up.
 
