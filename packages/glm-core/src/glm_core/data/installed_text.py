@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import logging
 import platform
 import re
 import sysconfig
@@ -42,6 +43,8 @@ from glm_core.data.docstrings import (
 from glm_core.data.documents import Document, split_of
 from glm_core.data.overlap import without_overlap
 
+logger = logging.getLogger(__name__)
+
 RULES_VERSION = 1
 """Grows whenever the same packages would give other documents."""
 
@@ -54,7 +57,15 @@ OWN_PACKAGES = frozenset(
 OWN_DISTRIBUTIONS = frozenset(["glm-lab"])
 _SKIPPED_FOLDERS = frozenset(
     ["tests", "test", "testing", "_vendor", "vendor", "_vendored", "vendored", "idle_test"]
-    + ["lib2to3", "site-packages", "__pycache__", "node_modules", "extern", "third_party"]
+    + [
+        "lib2to3",
+        "site-packages",
+        "dist-packages",
+        "__pycache__",
+        "node_modules",
+        "extern",
+        "third_party",
+    ]
 )
 _WORD = re.compile(r"\S+")
 
@@ -187,7 +198,12 @@ def _is_own(metadata: Path) -> bool:
 def _python_files(folder: Path) -> list[Path]:
     """Python files under `folder` in sorted order, without tests and vendored copies."""
     found: list[Path] = []
-    for entry in sorted(folder.iterdir(), key=lambda path: path.name):
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+    except PermissionError:
+        logger.info("leaving out %s: it cannot be read", folder)
+        return found
+    for entry in entries:
         if entry.is_dir():
             hidden = entry.name.startswith((".", "test_")) or entry.name.endswith("_tests")
             if hidden or entry.name in _SKIPPED_FOLDERS or entry.name in OWN_PACKAGES:

@@ -3,6 +3,9 @@
 Modes: `mask` (short blanks), `sentence` (whole sentences), `gmask` (one long blank) and `causal`
 (no blank: next-token prediction). How the rows are laid out is in `layout.py`.
 
+The original code draws the mode and the length of long blanks once per batch; here every sample
+draws its own, so that a sample does not depend on which others share its batch.
+
 Source: arXiv 2103.10360, sections 2.1 and 2.2; arXiv 2210.02414, section 2.2.
 """
 
