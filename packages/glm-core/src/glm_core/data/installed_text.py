@@ -56,16 +56,8 @@ OWN_PACKAGES = frozenset(
 )
 OWN_DISTRIBUTIONS = frozenset(["glm-lab"])
 _SKIPPED_FOLDERS = frozenset(
-    ["tests", "test", "testing", "_vendor", "vendor", "_vendored", "vendored", "idle_test"]
-    + [
-        "lib2to3",
-        "site-packages",
-        "dist-packages",
-        "__pycache__",
-        "node_modules",
-        "extern",
-        "third_party",
-    ]
+    "tests test testing idle_test _vendor vendor _vendored vendored extern third_party lib2to3 "
+    "site-packages dist-packages node_modules __pycache__".split()
 )
 _WORD = re.compile(r"\S+")
 
