@@ -54,18 +54,22 @@ class _Rotation(torch.autograd.Function):
 
 
 def _rotate(x_BTNH: Tensor, interleaved: bool, tables: tuple[Tensor, ...], sign: int) -> Tensor:
-    """Rotate by the tables' angles (sign 1) or back (sign -1), block of tokens by block."""
+    """Rotate by the tables' angles (sign 1) or back (sign -1), block of tokens by block.
+
+    The result lies in memory as [B, N, T, H], as attention reads it; the loops over its tokens are
+    then long. Returns a [B, T, N, H] view.
+    """
     dtype = torch.promote_types(x_BTNH.dtype, tables[0].dtype)
-    rows_BTR = (*x_BTNH.shape[:-2], tables[0].shape[-1])
+    x_BNTH = x_BTNH.transpose(-3, -2)
+    length = x_BNTH.shape[-2]
     angles = [
-        (cos.to(dtype).expand(rows_BTR), (sign * sin).to(dtype).expand(rows_BTR))
+        (cos.to(dtype).unsqueeze(-3), (sign * sin).to(dtype).unsqueeze(-3))
         for cos, sin in zip(tables[::2], tables[1::2], strict=True)
     ]
     turn = _turn_pairs if interleaved else _turn_halves
-    out_BTNH = torch.empty(x_BTNH.shape, dtype=x_BTNH.dtype)
-    length = x_BTNH.shape[-3]
+    out_BNTH = torch.empty(x_BNTH.shape, dtype=x_BTNH.dtype)
     for tokens in blocks(length, x_BTNH.numel() // max(1, length)):
-        x, out = x_BTNH[..., tokens, :, :].to(dtype), out_BTNH[..., tokens, :, :]
+        x, out = x_BNTH[..., tokens, :].to(dtype), out_BNTH[..., tokens, :]
         turned = out if out.dtype == dtype else torch.empty(x.shape, dtype=dtype)
         start = 0
         for cos, sin in angles:
@@ -75,11 +79,10 @@ def _rotate(x_BTNH: Tensor, interleaved: bool, tables: tuple[Tensor, ...], sign:
         turned[..., start:] = x[..., start:]
         if turned is not out:
             out.copy_(turned)
-    return out_BTNH
+    return out_BNTH.transpose(-3, -2)
 
 
 def _turn_halves(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
-    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
     (a, b), (out_a, out_b) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
     torch.mul(a, cos, out=out_a).addcmul_(b, sin, value=-1)
     torch.mul(b, cos, out=out_b).addcmul_(a, sin)
@@ -89,9 +92,9 @@ def _turn_pairs(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
     """A rotation of pairs is a product of complex numbers, one vectorised pass."""
     if x.stride(-1) != 1 or any(stride % 2 for stride in (x.storage_offset(), *x.stride()[:-1])):
         x = x.clone(memory_format=torch.contiguous_format)  # complex numbers need even strides
-    angle = torch.complex(cos.contiguous(), sin.contiguous()).unsqueeze(-2)
+    angle = torch.complex(cos.contiguous(), sin.contiguous())
     torch.mul(_as_complex(x), angle, out=_as_complex(out))
 
 
 def _as_complex(x: Tensor) -> Tensor:
-    return torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
+    return torch.view_as_complex(x.view(*x.shape[:-1], x.shape[-1] // 2, 2))
