@@ -13,7 +13,8 @@ from torch import Tensor
 
 SCALE_SUFFIX = "_scale"
 _LEVELS = 127
-_SMALLEST_SCALE = torch.finfo(torch.float16).tiny
+_SMALLEST_SCALE = 2.0**-24
+"""The smallest fp16 above zero, a subnormal; also the step between subnormals."""
 _LARGEST_SCALE = torch.finfo(torch.float16).max
 
 
@@ -27,7 +28,10 @@ def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
         int8 [out, in] and fp16 [out]. A row of zeros gets zeros and the smallest scale.
     """
     largest = weight.float().abs().amax(dim=1)
-    scale = (largest / _LEVELS).clamp(_SMALLEST_SCALE, _LARGEST_SCALE).half()
+    exact = (largest / _LEVELS).clamp(_SMALLEST_SCALE, _LARGEST_SCALE)
+    # rounded up to fp16, never down, so that no weight lies beyond level 127
+    next_up = (exact * (1 + 2**-10) + _SMALLEST_SCALE).clamp(max=_LARGEST_SCALE).half()
+    scale = torch.where(exact.half() < exact, next_up, exact.half())
     # divided by the scale as stored: its fp16 rounding is then no further error
     levels = (weight.float() / scale.float()[:, None]).round().clamp(-_LEVELS, _LEVELS)
     return levels.to(torch.int8), scale
