@@ -60,7 +60,7 @@ def test_bits_per_byte_equal_plain_cross_entropy(
             nats += torch.nn.functional.cross_entropy(
                 model.logits(hidden)[0], torch.tensor(sample.labels), reduction="sum"
             ).item()
-    measured = bits_per_byte(model, tokenizer, documents)
+    measured = bits_per_byte(model, tokenizer, documents, WINDOW)
     num_bytes = sum(len(text.encode()) for text in texts)
     assert measured.num_bytes == num_bytes
     # Measured error: 1e-7 of the value.
@@ -77,4 +77,5 @@ def test_causal_model_is_measured_without_blanks(
         ids = torch.tensor([[tokenizer.cls_id, *document]])
         logprobs = model.logits(model(ids)).log_softmax(-1)[0]
     expected = -sum(float(logprobs[i, token]) for i, token in enumerate(document))
-    assert bits_per_byte(model, tokenizer, [document]).nats == pytest.approx(expected, rel=1e-5)
+    measured = bits_per_byte(model, tokenizer, [document], WINDOW)
+    assert measured.nats == pytest.approx(expected, rel=1e-5)

@@ -23,11 +23,12 @@ def test_report_has_every_measure_and_repeats_itself(
     config = EvaluationConfig(num_questions=8, baselines=True, limit=3, ngram_order=3)
     report = evaluate(generator, data, config)
     documents = heldout_documents(data, 3, config.seed)
-    expected = bits_per_byte(generator.model, tokenizer, documents).bits_per_byte
+    expected = bits_per_byte(generator.model, tokenizer, documents, 64).bits_per_byte
     assert report["bits_per_byte"] == round(expected, 4)
     assert report["documents"] == 3
     assert report["bytes"] == sum(len(tokenizer.decode_bytes(d.tolist())) for d in documents)
     assert set(report["last_word"]) == {"unidirectional", "bidirectional", "bidirectional_gmask"}
+    assert report["window"] == 64  # all that this model holds
     assert report["blanks"]["one_word"]["count"] == 8
     costs = report["baselines"]["bits_per_byte"]
     # The corpus is a little grammar: counting knows it well, an untrained model does not.
@@ -46,7 +47,7 @@ def test_heldout_documents_are_all_and_end_before_eos(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("limit", -1), ("num_questions", 0), ("ngram_order", 1)]
+    ("name", "value"), [("limit", -1), ("num_questions", 0), ("ngram_order", 1), ("window", 10)]
 )
 def test_config_raises_when_a_value_is_out_of_range(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"{name} is {value}: it must be at least"):

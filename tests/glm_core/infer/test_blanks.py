@@ -30,6 +30,13 @@ def test_prompt_without_marker_is_continued_as_if_gmask_were_written(
     assert plain.context_ids[-1] == tokenizer.gmask_id
 
 
+def test_white_space_after_the_last_blank_is_no_part_of_the_text(
+    tokenizer: ByteBPETokenizer,
+) -> None:
+    prompt = blank_prompt("a [gMASK] \n", tokenizer, BlankLayout())
+    assert prompt.context_ids[-1] == tokenizer.gmask_id
+
+
 def test_continuation_takes_markers_for_text(tokenizer: ByteBPETokenizer) -> None:
     prompt = continuation_prompt("a [MASK] b", tokenizer, BlankLayout())
     assert tokenizer.mask_id not in prompt.context_ids

@@ -90,6 +90,20 @@ def test_context_ends_with_eos_unless_the_text_ends_with_gmask(
     assert [filled.blanks[0].tokens] == expected
 
 
+def test_every_column_goes_through_the_model_once_when_filling_several_blanks(
+    build_model: Build, tokenizer: ByteBPETokenizer
+) -> None:
+    model, columns = build_model(), []
+    hook = model.register_forward_pre_hook(lambda _, args: columns.append(args[0].shape[1]))
+    config = SamplingConfig(max_new_tokens=4, min_new_tokens=4)
+    text = "The [MASK] wraps [MASK]"
+    TextGenerator(model, tokenizer).fill(text, config)
+    hook.remove()
+    context = len(encode_prompt(tokenizer, text)) + 2
+    # Twice sop and four tokens; the very last token need not be seen.
+    assert sum(columns) == context + 2 * 5 - 1 and columns[0] == context + 1
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_batch_equals_single_when_lengths_differ(
     model_of_each_position: Transformer, tokenizer: ByteBPETokenizer, temperature: float

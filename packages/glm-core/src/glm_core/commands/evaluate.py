@@ -44,6 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="at most N questions of each kind (default: %(default)s)",
     )
     parser.add_argument(
+        "--window",
+        type=int,
+        default=512,
+        metavar="TOKENS",
+        help="given to the model at a time; best the length it was trained at "
+        "(default: %(default)s, or what the model holds)",
+    )
+    parser.add_argument(
         "--baselines",
         action="store_true",
         help="also measure what n-grams, word counts and compressors achieve",
@@ -64,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     config = EvaluationConfig(
         limit=args.limit,
         num_questions=args.questions,
+        window=args.window,
         baselines=args.baselines,
         ngram_order=args.ngram_order,
         seed=args.seed,

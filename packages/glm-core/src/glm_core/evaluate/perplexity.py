@@ -36,7 +36,7 @@ class Compression:
 
 
 def bits_per_byte(
-    model: Transformer, tokenizer: Tokenizer, documents: Sequence[Ints]
+    model: Transformer, tokenizer: Tokenizer, documents: Sequence[Ints], window: int
 ) -> Compression:
     """Measures a model on documents, each byte scored exactly once.
 
@@ -46,8 +46,8 @@ def bits_per_byte(
     Args:
         model: in evaluation mode.
         documents: token ids without specials.
+        window: tokens given to the model at a time, context included.
     """
-    window = model.config.max_position_embeddings
     has_blanks = layout_for(model.config).has_blanks
     samples = [
         sample

@@ -27,6 +27,7 @@ from glm_core.evaluate.ngram import KneserNey
 from glm_core.evaluate.perplexity import Compression, bits_per_byte
 from glm_core.infer.text_generator import TextGenerator
 
+MIN_WINDOW = 48
 logger = logging.getLogger(__name__)
 
 
@@ -38,6 +39,9 @@ class EvaluationConfig:
     """Most held-out documents, chosen by the seed; 0 means all."""
     num_questions: int = 500
     """Most questions of each kind."""
+    window: int = 512
+    """Tokens the model is given at a time, at most what it can hold. The length it was trained at
+    is fair: a model may hold more than it was ever shown."""
     baselines: bool = False
     """Whether to count n-grams and words of the training split and to run compressors."""
     ngram_order: int = 5
@@ -46,7 +50,8 @@ class EvaluationConfig:
     seed: int = 1234
 
     def __post_init__(self) -> None:
-        for name, least in (("limit", 0), ("num_questions", 1), ("ngram_order", 2)):
+        bounds = {"limit": 0, "num_questions": 1, "window": MIN_WINDOW, "ngram_order": 2}
+        for name, least in bounds.items():
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"{name} is {value}: it must be at least {least}")
@@ -75,13 +80,13 @@ def evaluate(
             "itself as data, not a prepared folder"
         )
     documents = heldout_documents(data, config.limit, config.seed)
-    window = model.config.max_position_embeddings
+    window = min(config.window, model.config.max_position_embeddings)
     words, spans = (
         gap_questions(documents, tokenizer, kind, window, config.num_questions, config.seed)
         for kind in (WORD, SHORT_SPAN)
     )
     last = last_word_questions(documents, tokenizer, window, config.num_questions, config.seed)
-    text = bits_per_byte(model, tokenizer, documents)
+    text = bits_per_byte(model, tokenizer, documents, window)
     result: dict[str, Any] = {
         "bits_per_byte": round(text.bits_per_byte, 4),
         "token_perplexity": round(text.token_perplexity, 3),
@@ -100,6 +105,7 @@ def evaluate(
     }
     if config.baselines:
         result["baselines"] = baselines(data, documents, text, words, last, config)
+    result["window"] = window
     result["seed"] = config.seed
     result["heldout_sha256"] = data.heldout.meta.tokens_sha256
     result["seconds"] = round(time.monotonic() - start, 1)

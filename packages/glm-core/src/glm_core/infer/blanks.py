@@ -81,6 +81,8 @@ def blank_prompt(text: str, tokenizer: Tokenizer, layout: Layout) -> Prompt:
         )
     for marker in markers:
         _marker_id(tokenizer, marker)
+    if text.rstrip().endswith(markers[-1]):
+        text = text.rstrip()  # a line break after the last blank is no part of the text
     ids = layout.frame(encode_prompt(tokenizer, text), tokenizer)
     blank_ids = {tokenizer.token_id(marker) for marker in markers}
     columns = [column for column, token in enumerate(ids) if token in blank_ids]

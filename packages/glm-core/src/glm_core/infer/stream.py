@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 
-class Decoder(Protocol):
+class TokenDecoder(Protocol):
     """Turns tokens into text one by one (`glm_core.tokenizer.IncrementalDecoder`)."""
 
     def push(self, token_id: int) -> str:
@@ -21,7 +21,7 @@ class TextStream:
     What an answer's last token leaves incomplete is dropped.
     """
 
-    def __init__(self, decoder: Decoder, stop: Sequence[str] = ()) -> None:
+    def __init__(self, decoder: TokenDecoder, stop: Sequence[str] = ()) -> None:
         self._decoder = decoder
         self._stop = tuple(stop)
         self._held = ""
