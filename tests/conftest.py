@@ -10,6 +10,8 @@ from collections.abc import Iterator
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# As the glm command does: threads that wait sleep, also where other programs use the cores.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import pytest
 import torch
