@@ -98,26 +98,47 @@ def test_update_equals_plain_adamw_when_clipped(tiny: ModuleType, tmp_path: Path
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
-def test_weights_are_bit_identical_when_killed_and_run_again(tmp_path: Path) -> None:
-    settings = ("checkpoint_every=3", "ema_decay=0.9")
-    assert train_in_child(tmp_path / "whole", *settings).returncode == 0
-    killed = train_in_child(tmp_path / "killed", *settings, "kill_at=5")
-    assert killed.returncode == -signal.SIGKILL
-    again = train_in_child(tmp_path / "killed", *settings)
-    assert again.returncode == 0, again.stderr
-    assert "resuming from" in again.stderr
+def test_weights_are_bit_identical_when_killed_and_run_again(
+    tiny: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.set_num_threads(1)  # as in the child
+    settings = {"checkpoint_every": 3, "ema_decay": 0.9}
+    killed = train_in_child(
+        tmp_path / "killed", *(f"{name}={value}" for name, value in settings.items()), "kill_at=5"
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [row["step"] for row in rows(tmp_path / "killed")] == [1, 2, 3, 4, 5]
+    with caplog.at_level(logging.INFO):
+        tiny.tiny_trainer(tmp_path / "killed", **settings).fit()
+    assert "resuming from" in caplog.text and "step-00000003" in caplog.text
+    tiny.tiny_trainer(tmp_path / "whole", **settings).fit()
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    exported = [tmp_path / name / "model" / "model.safetensors" for name in ("whole", "killed")]
+    assert exported[0].read_bytes() == exported[1].read_bytes()
 
 
-def test_step_is_finished_and_saved_when_interrupted(tmp_path: Path) -> None:
-    assert train_in_child(tmp_path / "whole").returncode == 0
-    stopped = train_in_child(tmp_path / "stopped", "interrupt_at=4")
-    assert stopped.returncode == 0, stopped.stderr
-    assert "stopped after step 4 of 8" in stopped.stderr
-    assert "run the same command again to resume" in stopped.stderr
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_step_is_finished_and_saved_when_signalled(
+    tiny: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    before = signal.getsignal(number)
+    with caplog.at_level(logging.INFO):
+        result = tiny.tiny_trainer(tmp_path / "stopped", callbacks=[tiny.Kill(4, number)]).fit()
+    assert result.step == 4 and not result.finished
+    assert "stopped after step 4 of 8" in caplog.text
+    assert "run the same command again to resume" in caplog.text
+    assert signal.getsignal(number) is before
     assert not (tmp_path / "stopped" / "model").exists()
-    assert train_in_child(tmp_path / "stopped").returncode == 0
+    assert tiny.tiny_trainer(tmp_path / "stopped").fit().finished
+    tiny.tiny_trainer(tmp_path / "whole").fit()
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_run_stops_at_once_when_signalled_twice(tiny: ModuleType, tmp_path: Path) -> None:
+    twice = [tiny.Kill(4, signal.SIGINT), tiny.Kill(4, signal.SIGINT)]
+    with pytest.raises(KeyboardInterrupt):
+        tiny.tiny_trainer(tmp_path, callbacks=twice).fit()
+    assert not list((tmp_path).glob("checkpoints/*"))
 
 
 def test_rows_match_when_resumed_between_log_lines(tiny: ModuleType, tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from glm_core.train.trainer_config import TrainerConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_steps": 0}, "trainer.max_steps is 0; it must be at least 1"),
+        ({"checkpoint_every": -1}, "trainer.checkpoint_every is -1; it must be at least 0"),
+        ({"ema_decay": 1.0}, r"trainer.ema_decay is 1.0; it must be in \[0, 1\)"),
+        (
+            {"micro_batch_size": 3, "global_batch_size": 8},
+            r"trainer.global_batch_size \(8\) must be a multiple of trainer.micro_batch_size \(3\)",
+        ),
+        ({"precision": "fp8"}, "'fp8' is not a valid Precision"),
+    ],
+)
+def test_error_names_setting_when_impossible(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainerConfig(**settings)
+
+
+def test_accumulation_is_the_quotient_when_valid() -> None:
+    assert TrainerConfig(micro_batch_size=2, global_batch_size=8).accumulation_steps == 4
