@@ -31,8 +31,9 @@ lint: $(STAMP) ## ruff, mypy, import-linter, codespell
 bench: $(STAMP) ## tokens per second and peak memory of the Trainer against transformers
 	@$(BIN)/glm bench train
 
-nano: $(STAMP) ## train the shipped nano-text model again (hours on two cores)
+nano: $(STAMP) ## train the shipped nano-text model again (hours on two cores), measure it, write its card
 	@$(BIN)/glm train experiment=nano_text run_dir=outputs/nano_text
+	@$(BIN)/python -m glm_core.nano.ship_text outputs/nano_text
 
 clean: ## remove .venv and the caches, not outputs/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

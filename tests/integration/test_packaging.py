@@ -44,6 +44,14 @@ def test_configs_are_in_the_wheel_when_built(wheel):
     assert ours <= packed
 
 
+def test_shipped_models_are_in_the_wheel_when_built(wheel):
+    package = ROOT / "packages" / "glm-core" / "src"
+    files = [path for path in (package / "glm_core" / "nano").rglob("*") if path.is_file()]
+    ours = {p.relative_to(package).as_posix() for p in files if p.suffix != ".pyc"}
+    assert "glm_core/nano/__init__.py" in ours
+    assert ours <= set(wheel)
+
+
 def test_nothing_else_is_in_the_wheel_when_built(wheel):
     tops = {name.partition("/")[0] for name in wheel}
     assert tops == {*PACKAGES, f"glm_lab-{PROJECT['version']}.dist-info"}
