@@ -49,8 +49,9 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BTNH: Tensor) -> tuple[Tensor | None, ...]:
-        grad = _rotate(grad_BTNH, ctx.interleaved, ctx.saved_tensors, sign=-1)
-        return (grad, None, *(None for _ in ctx.saved_tensors))
+        tables = ctx.saved_tensors  # read once: activation checkpointing allows no second time
+        grad = _rotate(grad_BTNH, ctx.interleaved, tables, sign=-1)
+        return (grad, None, *(None for _ in tables))
 
 
 def _rotate(x_BTNH: Tensor, interleaved: bool, tables: tuple[Tensor, ...], sign: int) -> Tensor:
