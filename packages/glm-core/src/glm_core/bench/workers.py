@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glm_core.attention import Causal
 from glm_core.bench.shapes import TRAIN_SHAPES, TrainShape
@@ -76,12 +76,13 @@ class CausalTask:
     def __init__(self, shape: TrainShape) -> None:
         self.shape = shape
 
-    def build_model(self) -> Transformer:
+    def build_model(self) -> nn.Module:
         model = Transformer(self.shape.config())
         model.init_weights(0)
         return model
 
-    def loss(self, model: Transformer, batch: Batch) -> LossSum:
+    def loss(self, model: nn.Module, batch: Batch) -> LossSum:
+        assert isinstance(model, Transformer)
         hidden_BTD = model(batch.input_ids, batch.position_ids, batch.mask)
         total, weight = model.loss(hidden_BTD, batch.labels)
         return LossSum(total, weight, {})
@@ -89,7 +90,7 @@ class CausalTask:
     def flops(self, batch: Batch) -> float:
         return 0.0
 
-    def export(self, model: Transformer, folder: Path) -> None:
+    def export(self, model: nn.Module, folder: Path) -> None:
         """A benchmark keeps no model."""
 
 
@@ -133,22 +134,24 @@ def peer_config(shape: TrainShape) -> GlmConfig:
     """transformers' description of the same model."""
     from transformers import GlmConfig
 
-    return GlmConfig(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        num_key_value_heads=shape.num_heads,
-        head_dim=shape.hidden_size // shape.num_heads,
-        intermediate_size=shape.ffn_hidden_size,
-        max_position_embeddings=shape.seq_length,
-        rms_norm_eps=1e-5,
-        attention_bias=True,
-        tie_word_embeddings=True,
-        use_cache=False,
-        pad_token_id=None,
-        attn_implementation="sdpa",
-    )
+    # A dict, because GlmConfig's signature leaves out what it hands to its base class.
+    settings: dict[str, Any] = {
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "num_key_value_heads": shape.num_heads,
+        "head_dim": shape.hidden_size // shape.num_heads,
+        "intermediate_size": shape.ffn_hidden_size,
+        "max_position_embeddings": shape.seq_length,
+        "rms_norm_eps": 1e-5,
+        "attention_bias": True,
+        "tie_word_embeddings": True,
+        "use_cache": False,
+        "pad_token_id": None,
+        "attn_implementation": "sdpa",
+    }
+    return GlmConfig(**settings)
 
 
 def run_transformers(shape: TrainShape, precision: Precision, compiled: bool, steps: int) -> None:
