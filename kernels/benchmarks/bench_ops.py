@@ -5,9 +5,10 @@
 
 Ours and the peer formula alternate within one run, so that a busy machine slows both; with one
 thread (the default) the clock counts the CPU time of the process, not the time it waited for
-others. A row has the median and the quartiles of each in milliseconds, and ratio = peer median / our median: above 1
-is faster than the peer. Rows of op `cross_entropy_memory` have the peak memory of a child process
-above what the inputs take, in MiB. Both sides run with `keep_freed_memory` unless told otherwise.
+others. A row has the median and the quartiles of each in milliseconds, and ratio = peer median /
+our median: above 1 is faster than the peer. Rows of op `cross_entropy_memory` have the peak memory
+of a child process above what the inputs take, in MiB. Both sides run with `keep_freed_memory`
+unless told otherwise.
 """
 
 from __future__ import annotations

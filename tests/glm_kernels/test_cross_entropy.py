@@ -105,6 +105,15 @@ def test_confident_rows_keep_their_gradient_when_products_are_bf16():
     np.testing.assert_allclose(np.diag(grad.float()), -others, rtol=5e-3)  # measured 2.0e-3
 
 
+def test_loss_is_right_when_probabilities_are_below_the_normal_range_of_fp16(problem):
+    hidden, weight, _, labels = problem(scale=3.0)
+    hidden, weight = hidden.half(), weight.half()
+    loss = glm_kernels.fused_linear_cross_entropy(hidden, weight, labels)
+    arrays = [tensor.double().numpy() for tensor in (hidden, weight)]
+    expected, *_ = oracle(*arrays, 0, labels.numpy())
+    assert loss.item() == pytest.approx(expected, rel=1e-4)  # measured 1.3e-5
+
+
 def test_loss_is_finite_when_the_label_is_hopeless():
     hidden, weight = torch.tensor([[1.0, 0.0]]), torch.tensor([[200.0, 0], [0.0, 0], [-300.0, 0]])
     for label, expected in ((1, 200.0), (2, 500.0)):

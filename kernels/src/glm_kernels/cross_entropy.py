@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from glm_kernels.cpu.blocks import blocks
 from glm_kernels.registry import dispatch, register
 
 CHUNK_BYTES = 128 * 2**20
@@ -31,7 +32,8 @@ LIKELY = 0.5
 """Above this probability a low-precision `p - 1` is taken from the other probabilities."""
 
 VANISHING = 1e-30
-"""Below this probability the loss is taken from freshly computed logits, not from log(p)."""
+"""Below this probability, or where the dtype has fewer bits for it than for 1, the loss is taken
+from freshly computed logits, not from log(p)."""
 
 
 def fused_linear_cross_entropy(
@@ -194,6 +196,8 @@ def _loss_and_gradients(
             chunk = slice(start, start + rows)
             grad_CD = None if grad_PD is None else grad_PD[chunk]
             loss += head.chunk(hidden_PD[chunk], labels_K[chunk], logits_CV, grad_CD)
+    if head.grad_VD is not None and not head.has_sum:
+        head.grad_VD.zero_()
     grad_MD = None
     if grad_PD is not None:
         grad_MD = torch.zeros_like(hidden_MD, dtype=dtype)
@@ -229,11 +233,8 @@ class _Head:
         self.sum_dtype = torch.promote_types(dtype, torch.float32)
         self.needs_gradients = any(needs)
         vocab_size = weight_VD.shape[0]
-        self.grad_VD = (
-            torch.zeros_like(weight_VD, dtype=self.sum_dtype, requires_grad=False)
-            if needs[1]
-            else None
-        )
+        self.grad_VD = torch.empty_like(self.weight_VD, dtype=self.sum_dtype) if needs[1] else None
+        self.has_sum = False  # grad_VD is written by the first chunk, added to by the others
         self.grad_V = (
             self.weight_VD.new_zeros(vocab_size, dtype=self.sum_dtype) if needs[2] else None
         )
@@ -265,22 +266,25 @@ class _Head:
 
     def _losses(self, hidden_CD: Tensor, labels_C: Tensor, probs_CV: Tensor) -> Tensor:
         """Return the loss of each row; make `probs_CV` the gradient of the logits in place."""
-        index_C1 = labels_C[:, None]
-        probability_C = probs_CV.gather(1, index_C1)[:, 0].to(self.sum_dtype)
+        rows_C = torch.arange(labels_C.shape[0], device=labels_C.device)
+        probability_C = probs_CV[rows_C, labels_C].to(self.sum_dtype)
         losses_C = -probability_C.log()
         residual_C = probability_C - 1
         if probs_CV.dtype != self.sum_dtype:
             likely = (probability_C > LIKELY).nonzero()[:, 0]
             # p close to 1 has few bits left for 1 - p; the sum of the others has them all
-            others_CV = probs_CV[likely].scatter_(1, index_C1[likely], 0)
+            others_CV = probs_CV[likely]
+            others_CV[rows_C[: likely.shape[0]], labels_C[likely]] = 0
             others_C = others_CV.sum(-1, dtype=self.sum_dtype)
             residual_C[likely] = -others_C
             losses_C[likely] = -torch.log1p(-others_C)
-        vanishing = (probability_C < VANISHING).nonzero()[:, 0]
+        least = max(VANISHING, torch.finfo(probs_CV.dtype).tiny)
+        vanishing = (probability_C < least).nonzero()[:, 0]
         if vanishing.shape[0]:
             losses_C[vanishing] = self._from_logits(hidden_CD[vanishing], labels_C[vanishing])
         if self.needs_gradients:
-            probs_CV.scatter_(1, index_C1, residual_C[:, None].to(probs_CV.dtype))
+            # not scatter_, which copies the whole of its input on the CPU
+            probs_CV[rows_C, labels_C] = residual_C.to(probs_CV.dtype)
         return losses_C
 
     def _from_logits(self, hidden_CD: Tensor, labels_C: Tensor) -> Tensor:
@@ -291,12 +295,25 @@ class _Head:
 
     def _add_weight_gradient(self, grad_VD: Tensor, hidden_CD: Tensor, logits_CV: Tensor) -> None:
         if logits_CV.dtype == grad_VD.dtype:
-            grad_VD.addmm_(logits_CV.t(), hidden_CD)
-            return
-        if self.product_VD is None:
-            self.product_VD = torch.empty_like(self.weight_VD)
-        torch.mm(logits_CV.t(), hidden_CD, out=self.product_VD)
-        grad_VD.add_(self.product_VD)
+            grad_VD.addmm_(logits_CV.t(), hidden_CD, beta=int(self.has_sum))
+        else:
+            if self.product_VD is None:
+                self.product_VD = torch.empty_like(self.weight_VD)
+            torch.mm(logits_CV.t(), hidden_CD, out=self.product_VD)
+            if self.has_sum:
+                _add_in_blocks(grad_VD, self.product_VD)
+            else:
+                grad_VD.copy_(self.product_VD)
+        self.has_sum = True
+
+
+def _add_in_blocks(total_VD: Tensor, addend_VD: Tensor) -> None:
+    """Add in place; the conversion that PyTorch makes on the CPU then stays in the cache."""
+    if total_VD.device.type != "cpu":
+        total_VD.add_(addend_VD)
+        return
+    for rows in blocks(*total_VD.shape):
+        total_VD[rows].add_(addend_VD[rows])
 
 
 @torch.library.custom_op("glm_kernels::linear_cross_entropy", mutates_args=())

@@ -52,9 +52,13 @@ class _GatedUnit(torch.autograd.Function):
         if ctx.kind == "silu":
             torch.ops.aten.silu_backward.grad_input(grad_active, gate, grad_input=grad_gate)
         else:
+            # of low precision it is slow into a tensor with gaps: written densely, then copied
+            target = grad_gate if grad_F.dtype == torch.float32 else grad_active
             torch.ops.aten.gelu_backward.grad_input(
-                grad_active, gate, approximate=ctx.kind, grad_input=grad_gate
+                grad_active, gate, approximate=ctx.kind, grad_input=target
             )
+            if target is grad_active:
+                grad_gate.copy_(grad_active)
         return grad_2F, None, None
 
 
