@@ -45,7 +45,7 @@ def test_estimate_is_near_what_autograd_saves_when_measured() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         model(torch.randint(MODEL.vocab_size, (2, 48)))
     estimate = plan_memory(MODEL, trainer, seq_length=48).activations
-    # measured 0.9; masks, rotary tables and the final norm are not in the estimate
+    # measured 0.83; masks, rotary tables and the final norm are not in the estimate
     assert 0.6 < estimate / sum(saved.values()) < 1.6
 
 

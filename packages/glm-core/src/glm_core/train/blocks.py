@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -19,9 +20,10 @@ def compile_blocks(model: nn.Module) -> None:
 
     A model without `layers` is compiled whole. Parameter names do not change.
     """
-    blocks = blocks_of(model)
-    for module in [model] if blocks is None else blocks:
-        module.compile()
+    for module in blocks_of(model) or [model]:
+        # forward rather than module.compile(): recomputation can then wrap the compiled code,
+        # where compiling through torch.utils.checkpoint falls back to eager
+        module.forward = torch.compile(module.forward)
 
 
 def recompute_blocks(model: nn.Module) -> None:

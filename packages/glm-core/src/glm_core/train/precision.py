@@ -60,7 +60,7 @@ class LossScaler:
         device: torch.device,
         *,
         enabled: bool,
-        initial_scale: float = 2.0**10,
+        initial_scale: float = 2.0**8,
         growth_window: int = 2000,
         hysteresis: int = 2,
     ) -> None:

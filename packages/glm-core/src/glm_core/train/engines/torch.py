@@ -45,10 +45,10 @@ class TorchEngine:
         self.model: nn.Module = task.build_model().to(self.device).train()
         self._task = task
         self._grad_clip = config.grad_clip
-        if config.activation_checkpointing:
-            recompute_blocks(self.model)
         if config.compile:
             compile_blocks(self.model)
+        if config.activation_checkpointing:
+            recompute_blocks(self.model)
         self._optimizer = build_optimizer(self.model, optim)
         self._names = {id(p): name for name, p in self.model.named_parameters()}
         self._scaler = LossScaler(self.device, enabled=self.precision is Precision.fp16)
