@@ -134,6 +134,21 @@ def test_run_is_refused_and_kept_when_settings_differ(
     assert run(*arguments, run_dir, "trainer.max_steps=3") == 0  # longer is the same run
 
 
+def test_run_goes_on_when_its_corpus_is_named_by_folder(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = f"run_dir={tmp_path / 'run'}"
+    assert run(*arguments, run_dir, "trainer.max_steps=2") == 0
+    (prepared,) = (path.parent for path in (tmp_path / "cache").rglob("manifest.json"))
+    assert f"tokens in {prepared}" in capsys.readouterr().err
+    arguments = [word for word in arguments if not word.startswith("data.source")]
+    assert run(*arguments, run_dir, f"data.source={prepared}", "trainer.max_steps=3") == 0
+    other = tmp_path / "other.txt"
+    other.write_text("Something else altogether, and no blank in it at all. " * 200)
+    assert run(*arguments, run_dir, f"data.source={other}", "data.heldout_fraction=0") == 2
+    assert "corpus was " in capsys.readouterr().err
+
+
 def test_status_one_when_training_diverges(
     arguments: list[str],
     tmp_path: Path,

@@ -142,6 +142,15 @@ def test_run_stops_at_once_when_signalled_twice(tiny: ModuleType, tmp_path: Path
     assert not list((tmp_path).glob("checkpoints/*"))
 
 
+def test_nothing_is_trained_again_when_run_is_finished(tiny: ModuleType, tmp_path: Path) -> None:
+    first = tiny.tiny_trainer(tmp_path).fit()
+    model = (tmp_path / "model" / "model.safetensors").read_bytes()
+    task = tiny.TinyTask()
+    again = tiny.tiny_trainer(tmp_path, task).fit()
+    assert task.calls == 0 and again == first
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == model
+
+
 def test_rows_match_when_resumed_between_log_lines(tiny: ModuleType, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
@@ -182,6 +191,8 @@ def test_error_names_setting_when_resumed_as_another_run(tiny: ModuleType, tmp_p
     tiny.tiny_trainer(tmp_path, identity={"data": {"seq_length": 512}}).fit()
     with pytest.raises(ValueError, match=r"data.seq_length was 512 and is now 256"):
         tiny.tiny_trainer(tmp_path, identity={"data": {"seq_length": 256}}).fit()
+    newer = {"data": {"seq_length": 512, "wings": 2}}  # a setting that came later
+    assert tiny.tiny_trainer(tmp_path, identity=newer).fit().finished
 
 
 def test_error_names_checkpoint_when_model_has_another_shape(

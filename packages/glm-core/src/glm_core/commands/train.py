@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glm_core.train.config import TrainConfig
     from glm_core.train.trainer import TrainResult
+
+logger = logging.getLogger(__name__)
 
 HELP = "pretrain a GLM; the same command again resumes"
 EXAMPLE = """\
@@ -80,6 +83,8 @@ def _train(config: TrainConfig) -> TrainResult:
     from glm_core.train.trainer import Trainer
 
     prepared = prepare_data(config.data)
+    folder, tokens = prepared.train.folder, prepared.train.meta.num_tokens
+    logger.info("corpus: %s tokens in %s (as data.source it stays as it is)", f"{tokens:,}", folder)
     held_out = replace(config.data, split=Split.heldout, workers=0)
 
     def loader(data: DataConfig, start: int = 0) -> Loader:
@@ -94,7 +99,7 @@ def _train(config: TrainConfig) -> TrainResult:
         optim=config.optim,
         callbacks=[ConfigFile(to_yaml(config))],
         eval_loader=lambda: loader(held_out),
-        identity=config.identity() | {"prepared": prepared.train.folder.name},
+        identity=config.identity(prepared.train.meta.tokens_sha256),
     )
     return trainer.fit()
 

@@ -8,7 +8,8 @@ from glm_core.model.config import TransformerConfig
 from glm_core.train.optim import OptimConfig
 from glm_core.train.trainer_config import TrainerConfig
 
-_DATA_SETTINGS_THAT_CHANGE_NOTHING = ("workers", "cache_dir")
+# Where the text comes from is told by what it is: see `identity`.
+_NOT_CONTENT = ("source", "text_field", "tokenizer", "vocab_size", "workers", "cache_dir")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,13 +42,18 @@ class TrainConfig:
                 f" ({self.model.vocab_size}); lower the first or raise the second"
             )
 
-    def identity(self) -> dict[str, Any]:
-        """What a resumed run must share with the one that it resumes."""
+    def identity(self, corpus: str) -> dict[str, Any]:
+        """What a resumed run must share with the one that it resumes.
+
+        Args:
+            corpus: sha256 of the tokens that are trained on.
+        """
         data = asdict(self.data)
-        for name in _DATA_SETTINGS_THAT_CHANGE_NOTHING:
+        for name in _NOT_CONTENT:
             del data[name]
         return {
             "model": self.model.to_dict(),
             "data": {name: getattr(value, "value", value) for name, value in data.items()},
             "trainer": {"seed": self.trainer.seed},
+            "corpus": corpus,
         }

@@ -14,14 +14,16 @@ _SHOWN = 4
 def check_identity(run_dir: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
     """Compare what a run was with what it is asked to be.
 
+    Settings that only one of the two knows are passed over: a newer program may have more of them.
+
     Raises:
         CheckpointError: if a setting differs; names the settings and both values.
     """
     before, now = _flatten(saved), _flatten(current)
     differing = [
-        f"{key} was {before.get(key, 'unset')!r} and is now {now.get(key, 'unset')!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
+        f"{key} was {before[key]!r} and is now {now[key]!r}"
+        for key in sorted(before.keys() & now.keys())
+        if before[key] != now[key]
     ]
     if not differing:
         return

@@ -29,6 +29,7 @@ from glm_core.train.callbacks import (
 from glm_core.train.engines.protocol import Engine
 from glm_core.train.engines.torch import TorchEngine
 from glm_core.train.identity import check_identity
+from glm_core.train.metrics_log import read_metrics
 from glm_core.train.optim import OptimConfig
 from glm_core.train.run_lock import run_lock
 from glm_core.train.signals import StopRequest
@@ -51,7 +52,7 @@ class TrainResult:
     finished: bool
     """Whether that is all of them; False after a stop request."""
     last_row: dict[str, Any]
-    """The last row of metrics; empty if this call trained no step that was logged."""
+    """The last row of metrics.jsonl; empty if there is none."""
 
 
 class Trainer:
@@ -106,7 +107,6 @@ class Trainer:
         self._clock = Clock()
         self._saved_step = 0
         self._seconds_per_step = 0.0
-        self._last_row: dict[str, Any] = {}
 
     def fit(self) -> TrainResult:
         """Train to `config.max_steps`, or to the first stop request; resumes by itself."""
@@ -121,7 +121,9 @@ class Trainer:
             self._batches = iter(())  # ends the loader's workers
             self._save()
             self._finish()
-        return TrainResult(self.step, self.step >= self.config.max_steps, self._last_row)
+        rows = read_metrics(self.run_dir / "metrics.jsonl")
+        last_row = rows[-1] if rows else {}
+        return TrainResult(self.step, self.step >= self.config.max_steps, last_row)
 
     def train_step(self) -> None:
         """One update and what is due after it."""
@@ -176,7 +178,6 @@ class Trainer:
                 row["eval_loss"] = self.evaluate()
         self._report_skipped(values)
         self._window.clear()
-        self._last_row = row
         for callback in self._callbacks:
             callback.on_log(self, row)
 
