@@ -18,8 +18,10 @@ def keep_freed_memory() -> bool:
     """Make glibc reuse the memory of freed tensors instead of returning it to the system.
 
     By default glibc maps every tensor above 32 MiB (128 KiB at first) anew and unmaps it when it
-    is freed, so each step of an eager training on the CPU pays for page faults over again: they
-    can take longer than the arithmetic. It costs nothing but that the process does not shrink.
+    is freed, so each step of an eager training on the CPU pays for page faults over again: 4 % of
+    the step of a 9 M model, 17 % of one made of plain formulas with many temporaries (one thread,
+    4096 tokens). The price is that the process does not shrink, and grows where the sizes of its
+    tensors keep changing.
     Call it once, early; a process-wide setting, hence never done at import.
 
     Returns:
