@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from glm_core.attention import Causal, PrefixLM
+from glm_core.data.layout import SpecialIds, blank_sample, suffix_sample
 from glm_core.infer import CausalLayout, SamplingConfig, TextGenerator
 from glm_core.model import GenerationLayout, Transformer
 from glm_core.tokenizer import ByteBPETokenizer, encode_prompt
@@ -277,3 +280,35 @@ def test_generator_raises_when_the_tokenizer_has_more_ids_than_the_model(
 ) -> None:
     with pytest.raises(ValueError, match="320 ids but the model's vocab_size is 300: use the"):
         TextGenerator(build_model(vocab_size=300), tokenizer)
+
+
+@pytest.mark.parametrize("text", ["The [MASK] wraps [MASK] of it", "A context [gMASK]"])
+def test_model_is_shown_what_training_showed_it(
+    build_model: Build, tokenizer: ByteBPETokenizer, text: str
+) -> None:
+    """The columns of a filled prompt are those that the data pipeline lays out."""
+    model = build_model(seed=8)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    hook = model.register_forward_pre_hook(lambda _, args: seen.append((args[0], args[1])))
+    config = SamplingConfig(max_new_tokens=5, min_new_tokens=5)
+    filled = TextGenerator(model, tokenizer).fill(text, config)
+    hook.remove()
+    ids = SpecialIds.of(tokenizer)
+    pieces = [tokenizer.encode(p.removesuffix(" ")) for p in re.split(r"\[g?MASK\]", text)]
+    whole, starts = [ids.cls], []
+    for piece, blank in zip(pieces, filled.blanks, strict=False):
+        whole += piece
+        starts.append(len(whole))
+        whole += blank.tokens
+    whole += [*pieces[-1]] if text.endswith("[gMASK]") else [*pieces[-1], ids.eos]
+    if text.endswith("[gMASK]"):
+        sample = suffix_sample(np.array(whole), starts[0], ids.gmask, ids)
+    else:
+        order = np.arange(len(starts))
+        lengths = np.full(len(starts), 5)
+        sample = blank_sample(np.array(whole), np.array(starts), lengths, order, ids.mask, ids)
+    shown = torch.cat([part for part, _ in seen], dim=1)[0].tolist()
+    places = torch.cat([part for _, part in seen], dim=2)[0].tolist()
+    # The last token of the last answer has no need to be an input.
+    assert shown == sample.input_ids[: len(shown)].tolist() and len(sample) - len(shown) <= 1
+    assert places == sample.position_ids[:, : len(shown)].tolist()
