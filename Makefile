@@ -49,7 +49,7 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "error: $(PYTHON) -m venv failed; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --progress-bar off \
 		-c constraints.txt -e ".[dev]" \
-		| grep --line-buffered -E '^ *(Collecting|Downloading|Building|Installing|Successfully)' \
-		| cut -c1-100
+		| awk '/^ *(Collecting|Downloading|Building|Installing|Successfully)/ \
+			{ print substr($$0, 1, 100); fflush() }'
 	@$(BIN)/python -c 'import torch, glm_core, glm_kernels'
 	@touch $@
