@@ -45,7 +45,7 @@ $(STAMP): pyproject.toml constraints.txt
 		exit 2; }
 	@echo "Installing into $(VENV) (once; a few minutes, about 6 GB with the CUDA build of torch) ..."
 	@rm -f $@
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { \
 		echo "error: $(PYTHON) -m venv failed; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --progress-bar off \
 		-c constraints.txt -e ".[dev]" \
