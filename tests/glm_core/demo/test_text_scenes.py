@@ -63,13 +63,6 @@ def test_spaces_stay_outside_when_an_answer_brings_its_own():
     assert "".join(text for text, _ in cut) == "a  b c"
 
 
-def test_empty_answer_is_named_when_set_in_a_table():
-    empty, word = filled("a  c", "", 2), filled("a b c", "b", 2)
-    table = text_scenes.fill_table([("a [MASK] c", empty, word)], "before", "after")
-    assert "(nothing)" in table
-    assert "<td>b</td>" in table
-
-
 def test_each_blank_has_an_answer_when_a_cloze_is_written():
     for cloze in text_scenes.CLOZES:
         assert cloze.text.count("MASK]") == len(cloze.answers), cloze.text

@@ -9,30 +9,27 @@ from glm_core.demo.scenes import SceneContext
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch, tmp_path):
     """The scene with a model and a corpus that take a second."""
     original = train_scene._config
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number in range(30):
+        text = f"Topic {number}. The with statement wraps a block of {number} lines. " * 12
+        (corpus / f"{number}.txt").write_text(text)
 
     def config(folder, seed):
         full = original(folder, seed)
         sizes = {"hidden_size": 32, "num_layers": 1, "head_dim": 16, "rotary_dim": 16}
-        model = replace(full.model, vocab_size=400, **sizes)
+        own = {"source": str(corpus), "cache_dir": str(tmp_path / "cache"), "vocab_size": 400}
         return replace(
             full,
-            model=model,
-            data=replace(full.data, vocab_size=400, seq_length=64),
+            model=replace(full.model, vocab_size=400, **sizes),
+            data=replace(full.data, seq_length=64, heldout_fraction=0.1, **own),
             trainer=replace(full.trainer, micro_batch_size=4, global_batch_size=4, eval_batches=1),
         )
 
-    def topics(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for number in range(30):
-            text = f"Topic {number}. The with statement wraps a block of {number} lines. " * 12
-            (folder / f"{number}.txt").write_text(text)
-        return folder
-
     monkeypatch.setattr(train_scene, "_config", config)
-    monkeypatch.setattr(train_scene, "write_corpus", topics)
 
 
 def test_loss_falls_and_is_drawn_when_the_scene_runs(small, tmp_path):
@@ -44,13 +41,3 @@ def test_loss_falls_and_is_drawn_when_the_scene_runs(small, tmp_path):
     assert (tmp_path / "train-live" / "run" / "model" / "model.safetensors").is_file()
     again = train_scene.TrainLive().run(context)
     assert again.data["first_loss"] == pytest.approx(result.data["first_loss"])  # not a resume
-
-
-def test_corpus_is_kept_when_it_is_already_there(tmp_path):
-    folder = train_scene.write_corpus(tmp_path / "corpus")
-    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert len(times) > 50
-    next(iter(times)).write_text("changed")
-    train_scene.write_corpus(folder)
-    changed = [path for path, at in times.items() if path.stat().st_mtime_ns != at]
-    assert changed == [next(iter(times))]

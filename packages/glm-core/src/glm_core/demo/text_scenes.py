@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from glm_core.demo.page import Html, facts, paragraph, passage, table
+from glm_core.demo.page import Html, facts, paragraph, passage
 from glm_core.demo.scenes import SceneContext, SceneResult
 
 if TYPE_CHECKING:
@@ -128,14 +128,6 @@ class ContinueText:
         )
 
 
-def fill_table(rows: list[tuple[str, Filled, Filled]], before: str, after: str) -> Html:
-    """A table that sets the answers of two models side by side."""
-    return table(
-        ["text", before, after],
-        [(text, _answers(first), _answers(second)) for text, first, second in rows],
-    )
-
-
 def _describe(generator: TextGenerator, name: str) -> list[tuple[str, str]]:
     config = generator.model.config
     size = sum(parameter.numel() for parameter in generator.model.parameters())
@@ -164,7 +156,3 @@ def _fill_data(filled: Filled) -> dict[str, Any]:
 
 def _in_brackets(filled: Filled) -> str:
     return "".join(f"[{text}]" if marked else text for text, marked in pieces(filled))
-
-
-def _answers(filled: Filled) -> str:
-    return " / ".join(blank.text.strip() or "(nothing)" for blank in filled.blanks)
