@@ -10,7 +10,7 @@ import pytest
 
 from glm_core import cli
 from glm_core.commands import COMMANDS
-from glm_core.errors import MissingExtraError, UserError
+from glm_core.errors import MissingExtraError
 
 
 def install_command(monkeypatch, run, *, takes_overrides=False):
@@ -86,7 +86,7 @@ def test_unknown_flag_is_refused_when_the_command_takes_overrides(monkeypatch, c
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (UserError("data.path is empty: give a file"), 2, "data.path is empty: give a file"),
+        (ValueError("data.path is empty: give a file"), 2, "data.path is empty: give a file"),
         (ValueError("two\nlines"), 2, "two lines"),
         (FileNotFoundError(2, "No such file or directory", "x"), 2, "No such file or directory"),
         (MissingExtraError('cogvlm needs timm: pip install -e ".[cogvlm]"'), 2, "cogvlm needs"),

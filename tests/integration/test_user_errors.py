@@ -26,6 +26,7 @@ CASES = {
     "not key=value": (["train", "experiment"], "is not of the form key=value"),
     "model not there": (["generate", "--model", "{tmp}/no", "x"], "the folder does not exist"),
     "misspelt blank": (["generate", "A [mask] here."], "unknown marker [mask]: the blanks are"),
+    "unknown device": (["generate", "--device", "gpu", "x"], "--device is 'gpu'; use auto, cpu or"),
     "evaluated model not there": (["evaluate", "--model", "{tmp}/no"], "does not exist"),
     "unknown mode": (["explain", "--mode", "fly", "x"], "invalid choice: 'fly'"),
     "unknown scene": (["demo", "--scene", "fly"], "no scene matches 'fly'; there are"),

@@ -102,6 +102,16 @@ def test_instructions_come_by_their_ratio_when_mixed_in(make, tmp_path, tokenize
     assert 250 < found < 350
 
 
+def test_instructions_stay_out_when_the_split_is_heldout(make, tmp_path):
+    path = tmp_path / "task.jsonl"
+    path.write_text(json.dumps({"prompt": "zzz", "response": "qqq"}) + "\n")
+    mixed = make(instruction_source=str(path), instruction_ratio=1.0, split="heldout")
+    plain = make(split="heldout")
+    assert [mixed[i].input_ids.tolist() for i in range(3)] == [
+        plain[i].input_ids.tolist() for i in range(3)
+    ]
+
+
 def test_instructions_are_causal_when_the_mode_is(make, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"prompt": "Opens?", "response": " Yes."}) + "\n")

@@ -22,7 +22,12 @@ def test_bf16_is_chosen_when_cpu_has_amx(
 def test_bf16_is_chosen_when_gpu_has_it(
     monkeypatch: pytest.MonkeyPatch, bf16: bool, expected: Precision
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    # torch answers True for any GPU when emulation counts
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: bf16 or including_emulation,
+    )
     assert resolve_precision(Precision.auto, torch.device("cuda")) is expected
 
 

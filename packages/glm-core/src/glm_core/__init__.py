@@ -1,8 +1,13 @@
 """glm_core: the backbone of the GLM family.
 
 Importing it loads nothing heavy, and any part of it loads torch and little else (a test proves
-it). Everything is imported from its own module, for example
-``from glm_core.checkpoint.pretrained import load_pretrained``.
+it). The shortest way to a filled blank::
+
+    from glm_core.checkpoint import load_pretrained
+    from glm_core.infer import TextGenerator
+
+    generator = TextGenerator(*load_pretrained("nano-text"))
+    print(generator.fill("The [MASK] statement wraps a block.").text)
 
 Where to find things:
 
@@ -14,6 +19,10 @@ Where to find things:
 - ``checkpoint``: training checkpoints and the folders that ``--model`` takes
 - ``tokenizer``: tokenizers behind one protocol
 - ``evaluate``: held-out metrics
+- ``nano``: the models that come with the package
+- ``bench``: speed and memory against transformers
+- ``demo``: the scenes of ``glm demo`` and their page
+- ``testing``: helpers of tests
 - ``cli`` and ``commands``: the ``glm`` command
 """
 

@@ -58,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ngram-order", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1234, help="of the choice of questions")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
     from glm_core.data.prepare import prepare_data
     from glm_core.evaluate.report import EvaluationConfig, evaluate
     from glm_core.infer import TextGenerator
+    from glm_core.train.precision import resolve_device
 
+    device = resolve_device(args.device, "--device")
     config = EvaluationConfig(
         limit=args.limit,
         num_questions=args.questions,
@@ -77,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         ngram_order=args.ngram_order,
         seed=args.seed,
     )
-    generator = TextGenerator(*load_pretrained(args.model, device=args.device))
+    generator = TextGenerator(*load_pretrained(args.model, device=device))
     folder: Path = resolve_model(args.model)
     data = prepare_data(
         DataConfig(

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Explains the text and prints it."""
     from glm_core.data.explain import explain_prompt, explain_training
-    from glm_core.tokenizer.specials import BLANK_TOKENS
+    from glm_core.infer.blanks import has_marker
 
     if not 0 < args.mask_ratio <= 1:
         raise ValueError(f"--mask-ratio is {args.mask_ratio}: it must be above 0 and at most 1")
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--seed is {args.seed}: it must be 0 or more")
     text = sys.stdin.read().rstrip("\n") if args.text == "-" else args.text
     tokenizer = _tokenizer(args.model)
-    if any(marker in text for marker in BLANK_TOKENS):
+    if has_marker(text):
         explanation = explain_prompt(tokenizer, text)
         about = {"kind": "prompt", "text": text}
     else:

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="nano-text", help="name or folder (default: %(default)s)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)"
+    )
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     parser.add_argument(
         "--num-samples", type=int, default=1, help="answers, with seeds seed, seed+1, ..."
@@ -114,9 +116,11 @@ def _load(args: argparse.Namespace) -> TextGenerator:
 
     from glm_core.checkpoint.pretrained import load_pretrained
     from glm_core.infer import TextGenerator
+    from glm_core.train.precision import resolve_device
 
+    device = resolve_device(args.device, "--device")
     dtype: torch.dtype = getattr(torch, args.dtype)
-    return TextGenerator(*load_pretrained(args.model, device=args.device, dtype=dtype))
+    return TextGenerator(*load_pretrained(args.model, device=device, dtype=dtype))
 
 
 def _print_stream(generator: TextGenerator, prompt: str, config: SamplingConfig) -> None:

@@ -71,7 +71,8 @@ class DataConfig:
     instruction_source: str = ""
     """A jsonl file with `prompt` and `response`, or a folder of them (one task per file)."""
     instruction_ratio: float = 0.0
-    """Share of samples that come from `instruction_source`."""
+    """Share of training samples that come from `instruction_source`. The held-out split has none:
+    its loss would be that of examples which are trained on."""
     split: Split = Split.train
     """Which documents are read."""
     heldout_fraction: float = 0.01

@@ -13,8 +13,8 @@ from glm_core.data.batch import IGNORE, Sample, collate
 from glm_core.data.layout import SpecialIds
 from glm_core.data.sentences import SentenceEnds
 from glm_core.data.span_corruption import BlankInfilling
-from glm_core.infer.layout import BlankLayout, BlankSlot
-from glm_core.tokenizer.prompt import encode_prompt
+from glm_core.infer.blanks import blank_prompt
+from glm_core.infer.layout import BlankLayout
 from glm_core.tokenizer.protocol import Tokenizer
 
 SEES, HIDDEN = "●", "·"
@@ -140,18 +140,16 @@ def explain_prompt(tokenizer: Tokenizer, text: str) -> Explanation:
     later blank's filling comes after the earlier answers.
     """
     layout = BlankLayout()
-    context = layout.frame(encode_prompt(tokenizer, text), tokenizer)
-    masks = {tokenizer.mask_id, tokenizer.smask_id, tokenizer.gmask_id}
-    blanks = [index for index, token in enumerate(context) if token in masks]
-    size, total = len(context), len(context) + len(blanks)
+    prompt = blank_prompt(text, tokenizer, layout)
+    size, num_blanks = len(prompt.context_ids), len(prompt.slots)
+    total = size + num_blanks
     positions = np.zeros((2, total), dtype=np.int64)
     positions[0, :size] = np.arange(size)
-    for number, blank in enumerate(blanks):
-        slot = BlankSlot(tokenizer.token_name(context[blank]), blank)
+    for number, slot in enumerate(prompt.slots):
         positions[:, size + number] = layout.position(size, slot, 0)
-    ids = np.array([*context, *[tokenizer.sop_id] * len(blanks)], dtype=np.int64)
+    ids = np.array([*prompt.context_ids, *[tokenizer.sop_id] * num_blanks], dtype=np.int64)
     sample = Sample(ids, np.full(total, IGNORE), positions, ((total, size),))
-    title = f"prompt with {len(blanks)} blank(s): {size} columns of context, answers follow"
+    title = f"prompt with {num_blanks} blank(s): {size} columns of context, answers follow"
     return _explanation(tokenizer, sample, title)
 
 

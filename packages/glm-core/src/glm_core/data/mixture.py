@@ -62,7 +62,7 @@ class TextDataset:
         self._mode_cumulative = np.cumsum(weights / weights.sum())
         self._instructions = (
             InstructionSet.load(config.instruction_source, tokenizer)
-            if config.instruction_ratio
+            if config.instruction_ratio and config.split == Split.train
             else None
         )
 

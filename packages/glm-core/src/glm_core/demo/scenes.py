@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from glm_core.demo.page import Html, Section, paragraph
-from glm_core.errors import MissingExtraError, UserError
+from glm_core.errors import MissingExtraError
 
 ENTRY_POINT_GROUP = "glm_lab.demo_scenes"
 
@@ -81,19 +81,19 @@ def find_scenes(only: Iterable[str] = ()) -> list[tuple[str, Scene]]:
     """The scenes of all installed packages, in order; `only` selects by name or part of one.
 
     Raises:
-        UserError: a word of `only` matches no scene.
+        ValueError: a word of `only` matches no scene.
     """
     # An editable install that is also on the path is listed twice: the name decides.
     found = {point.name: point for point in metadata.entry_points(group=ENTRY_POINT_GROUP)}
     if not found:
-        raise UserError(
+        raise ValueError(
             "no demo scene is installed: the entry points of pyproject.toml are read at install "
             'time; run: pip install -e ".[dev]"'
         )
     words = list(only)
     for word in words:
         if not any(word in name for name in found):
-            raise UserError(f"no scene matches {word!r}; there are: {', '.join(sorted(found))}")
+            raise ValueError(f"no scene matches {word!r}; there are: {', '.join(sorted(found))}")
     chosen = [name for name in sorted(found) if not words or any(word in name for word in words)]
     return [(name, found[name].load()()) for name in chosen]
 

@@ -13,8 +13,6 @@ from glm_core.tokenizer.specials import BLANK_TOKENS, GMASK
 
 _MARKER = re.compile("|".join(re.escape(name) for name in BLANK_TOKENS))
 _LOOKS_LIKE_MARKER = re.compile(r"\[(?:[a-z]{0,2}mask)\]", re.IGNORECASE)
-MIN_COLUMNS_PER_BLANK = 2
-"""The opening token and one token of answer."""
 
 
 @dataclass(frozen=True)

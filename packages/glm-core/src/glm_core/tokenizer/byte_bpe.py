@@ -275,5 +275,5 @@ def _valid_utf8(text: str) -> str:
 
 
 def _non_empty(texts: Iterable[str]) -> Iterator[str]:
-    """The texts that are not blank, lone surrogates replaced."""
+    """The texts that are not empty, lone surrogates replaced."""
     return (_valid_utf8(text) for text in texts if text)

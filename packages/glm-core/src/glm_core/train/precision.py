@@ -11,30 +11,38 @@ from torch import Tensor
 from glm_core.train.trainer_config import Precision
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device that `trainer.device` names; ValueError if it is not there."""
+def resolve_device(name: str, setting: str = "trainer.device") -> torch.device:
+    """The device that `name` stands for.
+
+    Args:
+        name: auto (cuda if there is one, else cpu), or what `torch.device` understands.
+        setting: what the user calls it, for the error.
+
+    Raises:
+        ValueError: if it is unknown or not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"trainer.device is {name!r}; use auto, cpu or cuda") from error
+        raise ValueError(f"{setting} is {name!r}; use auto, cpu or cuda") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"trainer.device is {name!r}, but torch sees no CUDA device; use trainer.device=auto"
-        )
+        raise ValueError(f"{setting} is {name!r}, but torch sees no CUDA device; use auto or cpu")
     return device
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     """The precision that `auto` stands for on `device`.
 
-    On a CPU bf16 pays only with AMX tiles: without them it is emulated and slower than fp32.
+    Emulated bf16 does not pay: a CPU needs AMX tiles, else fp32 is faster; a GPU from before
+    Ampere takes fp16.
     """
     if precision is not Precision.auto:
         return precision
     if device.type == "cuda":
-        return Precision.bf16 if torch.cuda.is_bf16_supported() else Precision.fp16
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Precision.bf16 if native else Precision.fp16
     return Precision.bf16 if torch.cpu._is_amx_tile_supported() else Precision.fp32
 
 

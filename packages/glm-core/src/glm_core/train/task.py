@@ -28,7 +28,7 @@ class BatchLike(Protocol):
 
     @property
     def num_tokens(self) -> int:
-        """Tokens (or pixels, latents...) in the batch, padding included: the unit of tok/s."""
+        """Tokens (or pixels, latents...) in the batch without padding: the unit of tok/s."""
         ...
 
     def to(self, device: torch.device) -> Self:

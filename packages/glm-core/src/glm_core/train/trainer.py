@@ -39,7 +39,7 @@ from glm_core.train.window import Clock, Window
 
 logger = logging.getLogger(__name__)
 
-Loader = Callable[[int], Iterable[Any]]
+OpenLoader = Callable[[int], Iterable[Any]]
 """Gives the microbatches from sample number `start` on, for as long as they are asked for."""
 
 
@@ -75,7 +75,7 @@ class Trainer:
     def __init__(
         self,
         task: Task[Any],
-        loader: Loader,
+        loader: OpenLoader,
         config: TrainerConfig,
         run_dir: Path | str,
         *,
@@ -174,7 +174,7 @@ class Trainer:
         seconds = self._clock.lap()
         row = self._row(values, seconds)
         if self._evaluation_due():
-            with self._clock:
+            with self._clock.paused():
                 row["eval_loss"] = self.evaluate()
         self._report_skipped(values)
         self._window.clear()
@@ -234,7 +234,7 @@ class Trainer:
     def _save(self) -> None:
         if self.step == self._saved_step:
             return
-        with self._clock:
+        with self._clock.paused():
             state = {
                 "step": self.step,
                 "consumed_samples": self.consumed_samples,

@@ -36,7 +36,7 @@ class TrainerConfig:
     grad_clip: float = 1.0
     """Largest gradient norm; 0 for no clipping."""
     precision: Precision = Precision.auto
-    """auto: bf16 where the hardware multiplies it fast, fp32 elsewhere."""
+    """auto: bf16 where the hardware multiplies it fast; elsewhere fp16 on CUDA, fp32 on a CPU."""
     compile: bool = False
     """Whether to torch.compile the model, block by block."""
     activation_checkpointing: bool = False

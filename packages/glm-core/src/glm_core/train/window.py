@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +20,15 @@ class Clock:
     """Seconds of training; time spent inside `paused` blocks does not count."""
 
     _since: float = field(default_factory=time.perf_counter)
-    _pause: float = 0.0
 
-    def __enter__(self) -> None:
-        self._pause = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._since += time.perf_counter() - self._pause
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time inside the `with` out of the lap."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._since += time.perf_counter() - start
 
     def lap(self) -> float:
         """Seconds since the last lap."""
