@@ -72,6 +72,16 @@ def test_prepared_folder_is_a_source_when_named(prepared, make_config):
     assert pinned.train.meta == prepared.train.meta
 
 
+def test_another_tokenizer_is_refused_when_the_source_is_prepared(prepared, make_config, tmp_path):
+    folder, same = str(prepared.train.folder), str(prepared.train.folder / "tokenizer")
+    assert (
+        prepare_data(make_config(source=folder, tokenizer=same)).train.meta == prepared.train.meta
+    )
+    ByteBPETokenizer.train(["other words " * 30], 300).save(tmp_path / "tok")
+    with pytest.raises(ValueError, match="prepared with another tokenizer than data.tokenizer="):
+        prepare_data(make_config(source=folder, tokenizer=str(tmp_path / "tok")))
+
+
 def test_given_tokenizer_is_used_when_a_folder_is_named(fresh, tmp_path):
     own = ByteBPETokenizer.train(["other words " * 30], 300)
     own.save(tmp_path / "tok")

@@ -32,7 +32,7 @@ class DataConfig:
     source: str = "installed-text"
     """`installed-text`; `stdlib-text`, its part that needs no package; a .txt, .md, .jsonl or
     .parquet file or a folder of such files; a folder written by `datasets.save_to_disk`; or a
-    folder that `prepare_data` wrote earlier."""
+    folder that `prepare_data` wrote earlier, whose tokenizer and split then hold."""
     text_field: str = "text"
     """Field (column) that holds the text in jsonl, parquet and `datasets` sources."""
     tokenizer: str = "train"

@@ -48,8 +48,9 @@ def prepare_data(config: DataConfig) -> PreparedData:
     With `tokenizer=train` a byte-level BPE is learnt from the training split alone.
 
     Raises:
-        ValueError: for a missing, empty or unreadable source, an unknown tokenizer, or a cache
-            folder that cannot be written.
+        ValueError: for a missing, empty or unreadable source, an unknown tokenizer, a prepared
+            folder with another tokenizer than the config's, or a cache folder that cannot be
+            written.
         ShardError: if what lies in the cache is damaged.
     """
     if not config.source:
@@ -59,7 +60,7 @@ def prepare_data(config: DataConfig) -> PreparedData:
         )
     pinned = Path(config.source).expanduser()
     if (pinned / MANIFEST).is_file():
-        return open_prepared(pinned)
+        return _open_pinned(config, pinned)
     workers = os.cpu_count() or 1
     source = open_source(config.source, config.text_field, config.heldout_fraction, workers)
     folder = cache_folder(config) / _key(config, source)
@@ -82,6 +83,19 @@ def open_prepared(folder: Path | str) -> PreparedData:
             raise ValueError(
                 f"shard {shard.name} in {folder} was made with another tokenizer than the one "
                 "beside it: delete the folder and run the same command again"
+            )
+    return prepared
+
+
+def _open_pinned(config: DataConfig, folder: Path) -> PreparedData:
+    """A prepared folder that was named as the source; its tokenizer cannot be replaced."""
+    prepared = open_prepared(folder)
+    if config.tokenizer != TRAIN_TOKENIZER:
+        wanted = load_tokenizer(config.tokenizer).fingerprint()
+        if wanted != prepared.tokenizer.fingerprint():
+            raise ValueError(
+                f"data.source={config.source!r} was prepared with another tokenizer than "
+                f"data.tokenizer={config.tokenizer!r}: name the text itself as data.source"
             )
     return prepared
 
