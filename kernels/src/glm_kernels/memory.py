@@ -10,8 +10,9 @@ logger = logging.getLogger(__name__)
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
-LARGEST_KEPT = 2**30
-"""Allocations up to this size come from memory that is kept, in bytes."""
+LARGEST_KEPT = (2**30, 2**25)
+"""Allocations up to this size come from memory that is kept, in bytes. The second is the most that
+older glibc takes."""
 
 
 def keep_freed_memory() -> bool:
@@ -31,5 +32,5 @@ def keep_freed_memory() -> bool:
         logger.info("allocator left as it is: the C library is not glibc")
         return False
     libc = ctypes.CDLL(None)
-    kept = libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+    kept = any(libc.mallopt(M_MMAP_THRESHOLD, size) for size in LARGEST_KEPT)
     return bool(kept and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))

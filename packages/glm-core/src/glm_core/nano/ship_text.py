@@ -11,16 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from glm_core.checkpoint.files import publish_folder
 from glm_core.checkpoint.pretrained import EMBEDDED, load_pretrained, save_pretrained
 from glm_core.commands.evaluate import table
 from glm_core.data.config import DataConfig
-from glm_core.data.prepare import prepare_data, read_manifest
+from glm_core.data.prepare import PreparedData, prepare_data, read_manifest
 from glm_core.evaluate.report import EvaluationConfig, evaluate
 from glm_core.infer import TextGenerator
 from glm_core.train.callbacks import format_seconds
@@ -43,7 +45,7 @@ def ship(run_dir: Path, folder: Path, source: str) -> dict[str, Any]:
 
     Args:
         run_dir: of a finished training.
-        folder: where the model goes; replaced as a whole.
+        folder: where the model goes; replaced as a whole, when everything is measured.
         source: the corpus of the training, as `data.source` names it.
 
     Returns:
@@ -55,7 +57,20 @@ def ship(run_dir: Path, folder: Path, source: str) -> dict[str, Any]:
     model, tokenizer = load_pretrained(run_dir / "model")
     data = prepare_data(DataConfig(source=source, tokenizer=str(run_dir / "model")))
     unquantized = evaluate(TextGenerator(model, tokenizer), data, EvaluationConfig())
-    save_pretrained(model, tokenizer, folder, quantize="int8")
+    draft = folder.with_name(f".measuring-{folder.name}")
+    try:
+        save_pretrained(model, tokenizer, draft, quantize="int8")
+        measured = _measure(draft, run_dir, data, unquantized)
+        publish_folder(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return measured
+
+
+def _measure(
+    folder: Path, run_dir: Path, data: PreparedData, unquantized: dict[str, Any]
+) -> dict[str, Any]:
+    """Measures the model in `folder` and writes its card there."""
     generator = TextGenerator(*load_pretrained(folder))
     shipped = evaluate(generator, data, EvaluationConfig(baselines=True))
     measured = {
