@@ -99,6 +99,7 @@ def test_answers_stand_out_on_a_terminal() -> None:
     ("words", "message"),
     [
         (["x", "--temperature", "-1"], "sampling.temperature is -1.0"),
+        (["x", "--num-samples", "2", "--num-beams", "2"], "all answers are the same: give --temp"),
         (["x", "--num-samples", "0"], "--num-samples is 0: it must be at least 1"),
         ([""], "the prompt is empty"),
         (["y" * 70], "model's context holds 64: shorten it by at least"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from glm_core.cli import emit
+
 HELP = "measure speed and peak memory against transformers"
 EXAMPLE = """\
   glm bench train
@@ -32,7 +34,6 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from glm_core.bench.train import append_csv, as_table, compare, current_commit
-    from glm_core.cli import emit
     from glm_core.extras import require
     from glm_core.train.precision import resolve_precision
     from glm_core.train.trainer_config import Precision

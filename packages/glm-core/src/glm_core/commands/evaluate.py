@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from glm_core.cli import emit
 
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from glm_core.checkpoint.pretrained import load_pretrained, resolve_model
     from glm_core.data.config import DataConfig
     from glm_core.data.prepare import prepare_data
-    from glm_core.evaluate.report import EvaluationConfig, evaluate
+    from glm_core.evaluate.report import EvaluationConfig, as_table, evaluate
     from glm_core.infer import TextGenerator
     from glm_core.train.precision import resolve_device
 
@@ -93,39 +92,5 @@ def run(args: argparse.Namespace) -> int:
     )
     measured = evaluate(generator, data, config)
     result = {"model": args.model, "data": args.data, **measured}
-    emit(args, result, table(result))
+    emit(args, result, as_table(result))
     return 0
-
-
-def table(result: dict[str, Any]) -> str:
-    """The report as a table; one row for each measure, baselines below what they compare with."""
-    baselines = result.get("baselines", {})
-    rows = [
-        (
-            f"{result['model']} on {result['documents']:,} held-out documents of {result['data']}",
-            f"{result['bytes'] / 1e3:,.0f} kB",
-        ),
-        ("bits per byte", f"{result['bits_per_byte']:.3f}"),
-        *((f"    {_words(k)}", f"{v:.3f}") for k, v in baselines.get("bits_per_byte", {}).items()),
-        ("perplexity per token", f"{result['token_perplexity']:.2f}"),
-        ("blank of one word, exact", _percent(result["blanks"]["one_word"])),
-        *((f"    {_words(k)}", _percent(v)) for k, v in baselines.get("one_word", {}).items()),
-        ("blank of two or three words, exact", _percent(result["blanks"]["short_span"])),
-        *(
-            (f"last word, {_words(mode)}", _percent(value))
-            for mode, value in result["last_word"].items()
-        ),
-        *((f"    {_words(k)}", _percent(v)) for k, v in baselines.get("last_word", {}).items()),
-    ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-def _percent(value: dict[str, Any] | float) -> str:
-    if isinstance(value, float):
-        return f"{value:.3%}"
-    return f"{value['accuracy']:.1%} of {value['count']}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -96,6 +96,11 @@ def sampling_configs(args: argparse.Namespace, continues: bool) -> list[Sampling
     if draws and "temperature" not in given and given.get("num_beams", 1) == 1:
         given = {"temperature": CONTINUE_TEMPERATURE, "top_p": CONTINUE_TOP_P} | given
     first = SamplingConfig(**given)
+    if args.num_samples > 1 and first.temperature == 0:
+        raise ValueError(
+            f"--num-samples is {args.num_samples}, but without chance all answers are the same: "
+            "give --temperature above 0 and no --num-beams"
+        )
     return [replace(first, seed=first.seed + index) for index in range(args.num_samples)]
 
 

@@ -8,6 +8,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
+from glm_core.cli import emit
+
 if TYPE_CHECKING:
     from glm_core.train.config import TrainConfig
     from glm_core.train.trainer import TrainResult
@@ -36,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compose the config, then plan or train."""
-    from glm_core.cli import emit
     from glm_core.train.compose import compose_train_config, to_yaml
 
     if not args.overrides:

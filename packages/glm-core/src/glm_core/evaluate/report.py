@@ -169,5 +169,43 @@ def baselines(
     }
 
 
+def as_table(result: dict[str, Any]) -> str:
+    """The report for people: a row for each measure, baselines below what they compare with.
+
+    Args:
+        result: what `evaluate` returned, with `model` and `data`, their names.
+    """
+    peers = result.get("baselines", {})
+    rows = [
+        (
+            f"{result['model']} on {result['documents']:,} held-out documents of {result['data']}",
+            f"{result['bytes'] / 1e3:,.0f} kB",
+        ),
+        ("bits per byte", f"{result['bits_per_byte']:.3f}"),
+        *((f"    {_words(k)}", f"{v:.3f}") for k, v in peers.get("bits_per_byte", {}).items()),
+        ("perplexity per token", f"{result['token_perplexity']:.2f}"),
+        ("blank of one word, exact", _percent(result["blanks"]["one_word"])),
+        *((f"    {_words(k)}", _percent(v)) for k, v in peers.get("one_word", {}).items()),
+        ("blank of two or three words, exact", _percent(result["blanks"]["short_span"])),
+        *(
+            (f"last word, {_words(mode)}", _percent(value))
+            for mode, value in result["last_word"].items()
+        ),
+        *((f"    {_words(k)}", _percent(v)) for k, v in peers.get("last_word", {}).items()),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
 def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
     return {"accuracy": round(accuracy.share, 4), "right": accuracy.right, "count": accuracy.count}
+
+
+def _percent(value: dict[str, Any] | float) -> str:
+    if isinstance(value, float):
+        return f"{value:.3%}"
+    return f"{value['accuracy']:.1%} of {value['count']}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

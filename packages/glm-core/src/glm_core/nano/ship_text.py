@@ -20,10 +20,9 @@ import torch
 
 from glm_core.checkpoint.files import publish_folder
 from glm_core.checkpoint.pretrained import EMBEDDED, load_pretrained, save_pretrained
-from glm_core.commands.evaluate import table
 from glm_core.data.config import DataConfig
 from glm_core.data.prepare import PreparedData, prepare_data, read_manifest
-from glm_core.evaluate.report import EvaluationConfig, evaluate
+from glm_core.evaluate.report import EvaluationConfig, as_table, evaluate
 from glm_core.infer import TextGenerator
 from glm_core.train.callbacks import format_seconds
 from glm_core.train.metrics_log import read_metrics
@@ -165,7 +164,7 @@ As shipped, by `glm evaluate --model nano-text --baselines` on the corpus above.
 in `evaluation.json`.
 
 ```
-{table(measured["shipped"])}
+{as_table(measured["shipped"])}
 ```
 
 Before int8: {unquantized["bits_per_byte"]:.4f} bits per byte; as shipped:
@@ -198,7 +197,7 @@ def main() -> int:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     measured = ship(args.run_dir, args.folder, args.source)
-    print(table(measured["shipped"]))
+    print(as_table(measured["shipped"]))
     return 0
 
 
