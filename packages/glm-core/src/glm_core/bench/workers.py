@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from glm_core.bench.shapes import TRAIN_SHAPES, TrainShape
 from glm_core.data.batch import IGNORE, Batch
 from glm_core.model import Transformer
 from glm_core.train.callbacks import Callback
+from glm_core.train.cpu_memory import peak_resident_bytes
 from glm_core.train.precision import autocast, resolve_precision
 from glm_core.train.task import LossSum
 from glm_core.train.trainer import Trainer
@@ -66,8 +66,8 @@ class Gate(Callback):
 
 def answer(seconds: float, loss: float) -> None:
     """Tells the parent how long a round took, and the peak resident memory in bytes so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "loss": loss, "peak_bytes": peak}), flush=True)
+    result = {"seconds": seconds, "loss": loss, "peak_bytes": peak_resident_bytes()}
+    print(json.dumps(result), flush=True)
 
 
 class CausalTask:

@@ -1,8 +1,9 @@
-"""Settings of the process under which training on the CPU is neither slow nor swollen."""
+"""Memory of a process that trains on the CPU: settings that keep it in bounds, and its peak."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 from glm_kernels.memory import keep_freed_memory
 
@@ -20,3 +21,13 @@ def tune_cpu_memory() -> None:
     keep_freed_memory()
     # read by oneDNN when it runs its first product
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _CACHED_PRIMITIVES)
+
+
+def peak_resident_bytes() -> int:
+    """Largest resident memory of this process so far; 0 on Windows, which does not tell it."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

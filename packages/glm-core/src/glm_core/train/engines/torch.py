@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 
 from glm_core.checkpoint.matching import mismatch
 from glm_core.train.blocks import compile_blocks, recompute_blocks
-from glm_core.train.cpu_memory import tune_cpu_memory
+from glm_core.train.cpu_memory import peak_resident_bytes, tune_cpu_memory
 from glm_core.train.ema import EMA
 from glm_core.train.engines.protocol import State, Update
 from glm_core.train.optim import OptimConfig, build_optimizer
@@ -153,5 +151,4 @@ class TorchEngine:
         """Peak bytes: allocated by torch on CUDA, resident on CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return peak_resident_bytes()
