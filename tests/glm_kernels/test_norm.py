@@ -79,9 +79,11 @@ def test_rms_norm_backward_is_exact_when_checked_by_differences(random):
         assert torch.autograd.gradcheck(lambda x, w: glm_kernels.rms_norm(x, w, EPS), (x, weight))
 
 
-def test_rms_norm_takes_fp32_weight_when_input_is_bf16(step, random, worst):
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+def test_rms_norm_takes_fp32_weight_when_input_is_bf16(step, random, worst, backend):
     x, weight = random(5, 123, 77, dtype=torch.bfloat16), random(77)
-    ours = step(lambda x, w: glm_kernels.rms_norm(x, w, EPS), x, weight)
+    with use_backend(backend, "rms_norm"):
+        ours = step(lambda x, w: glm_kernels.rms_norm(x, w, EPS), x, weight)
     with use_backend("reference"):
         theirs = step(lambda x, w: glm_kernels.rms_norm(x, w, EPS), x, weight)
     assert ours.dtype == theirs.dtype == torch.float32

@@ -17,7 +17,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         eps: added to the mean square.
 
     Returns:
-        [..., D].
+        [..., D], in the wider dtype of x and weight.
     """
     out: Tensor = dispatch("rms_norm", x.device.type)(x, weight, eps)
     return out
@@ -41,7 +41,9 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Te
 
 @register("rms_norm", "torch")
 def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps)
+    if weight.dtype == x.dtype:
+        return F.rms_norm(x, (x.shape[-1],), weight, eps)
+    return F.rms_norm(x, (x.shape[-1],), None, eps) * weight  # rounded to x's dtype, then promoted
 
 
 @register("layer_norm", "torch")
