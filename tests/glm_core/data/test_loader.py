@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 
+from glm_core.data.batch import IGNORE
 from glm_core.data.loader import Loader, build_loader
 from glm_core.tokenizer import ByteBPETokenizer
 
@@ -42,7 +43,7 @@ def test_batches_have_the_shape_when_iterated(make):
     assert batch.input_ids.shape == batch.labels.shape == (4, 64)
     assert batch.position_ids.shape == (4, 2, 64)
     assert batch.mask.rows == 4
-    assert 0 < batch.num_targets < batch.num_tokens <= 4 * 64
+    assert 0 < int((batch.labels != IGNORE).sum()) < batch.num_tokens <= 4 * 64
 
 
 @pytest.mark.parametrize("workers", [1, 2])

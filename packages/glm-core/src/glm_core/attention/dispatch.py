@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from glm_core.attention.backend import AttentionBackend, MaskRequest, Scaling
@@ -69,9 +70,13 @@ def prepare_attention(
 
 
 def _preferred(request: MaskRequest) -> str:
-    """flex where a mask has blocks to skip and a compiler to use them, otherwise sdpa."""
+    """flex for training on a GPU with a mask that has blocks to skip, otherwise sdpa.
+
+    flex compiles for each shape: worth it where shapes repeat, not for prompts of all lengths.
+    """
     structured = not isinstance(request.spec, Causal | Full)
-    return "flex" if structured and request.device.type == "cuda" and request.q_len > 1 else "sdpa"
+    trains_on_gpu = request.device.type == "cuda" and torch.is_grad_enabled()
+    return "flex" if structured and trains_on_gpu else "sdpa"
 
 
 @cache

@@ -75,6 +75,7 @@ def _train(config: TrainConfig) -> TrainResult:
     from glm_core.train.blank_infilling import BlankInfillingTask
     from glm_core.train.callbacks import ConfigFile
     from glm_core.train.compose import to_yaml
+    from glm_core.train.precision import resolve_device
     from glm_core.train.trainer import Trainer
 
     prepared = prepare_data(config.data)
@@ -83,8 +84,14 @@ def _train(config: TrainConfig) -> TrainResult:
     held_out = replace(config.data, split=Split.heldout, workers=0)
 
     def loader(data: DataConfig, start: int = 0) -> Loader:
-        batch_size = config.trainer.micro_batch_size
-        return build_loader(data, prepared.tokenizer, batch_size, start, prepared=prepared)
+        return build_loader(
+            data,
+            prepared.tokenizer,
+            config.trainer.micro_batch_size,
+            start,
+            prepared=prepared,
+            pin_memory=resolve_device(config.trainer.device).type == "cuda",
+        )
 
     trainer = Trainer(
         BlankInfillingTask(config.model, prepared.tokenizer, config.trainer.seed),

@@ -63,18 +63,14 @@ class Batch:
         """Tokens that are not padding."""
         return sum(self.lengths)
 
-    @property
-    def num_targets(self) -> int:
-        """Columns that have a loss. Counts on the labels' device (waits for it)."""
-        return int((self.labels != IGNORE).sum())
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device; does not wait when it is in page-locked memory."""
+        pinned = self.input_ids.is_pinned()
         return replace(
             self,
-            input_ids=self.input_ids.to(device, non_blocking=non_blocking),
-            labels=self.labels.to(device, non_blocking=non_blocking),
-            position_ids=self.position_ids.to(device, non_blocking=non_blocking),
+            input_ids=self.input_ids.to(device, non_blocking=pinned),
+            labels=self.labels.to(device, non_blocking=pinned),
+            position_ids=self.position_ids.to(device, non_blocking=pinned),
         )
 
     def pin_memory(self) -> Batch:

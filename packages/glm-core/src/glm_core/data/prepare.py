@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 from glm_core.data.config import DataConfig
 from glm_core.data.documents import HELDOUT, SPLITS, TRAIN
-from glm_core.data.progress import Progress
 from glm_core.data.shards import FORMAT, VERSION, Shard, ShardWriter
 from glm_core.data.sources import Source, open_source
 from glm_core.data.spool import Spool
+from glm_core.progress import Progress
 from glm_core.tokenizer.byte_bpe import ByteBPETokenizer
 from glm_core.tokenizer.loading import load_tokenizer
 from glm_core.tokenizer.protocol import Tokenizer

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from glm_core.data.documents import Document, split_of
 from glm_core.data.installed_text import (
@@ -179,10 +179,13 @@ class SavedDatasetSource:
         }
 
     def _rows(self) -> Iterator[str]:
-        require("datasets", extra="dev")
+        require("datasets", extra="data")
         from datasets import DatasetDict, load_from_disk
 
-        loaded = load_from_disk(str(self.folder))
+        try:
+            loaded = load_from_disk(str(self.folder))
+        except OSError as error:
+            raise _unreadable(self.folder, error) from error
         if isinstance(loaded, DatasetDict):
             if "train" not in loaded:
                 raise ValueError(
@@ -192,7 +195,8 @@ class SavedDatasetSource:
             loaded = loaded["train"]
         if self.text_field not in loaded.column_names:
             raise _missing_field(str(self.folder), self.text_field, loaded.column_names)
-        yield from loaded[self.text_field]
+        for index, text in enumerate(loaded[self.text_field]):
+            yield _text_or_empty(text, self.text_field, f"{self.folder}, row {index}")
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -201,35 +205,48 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         ValueError: naming file and line, for a line that is no JSON object.
     """
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(_decoded(file, path), start=1):
-            if not line.strip():
-                continue
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path}:{number} is not valid JSON ({error.msg}): fix or remove the line"
+            ) from error
+        if not isinstance(record, dict):
+            raise ValueError(
+                f"{path}:{number} is a {type(record).__name__}, not an object: write "
+                '{"text": ...} on each line'
+            )
+        yield number, record
+
+
+def _lines(path: Path) -> Iterator[str]:
+    file = _open_text(path)
+    with file:
+        while True:
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path}:{number} is not valid JSON ({error.msg}): fix or remove the line"
-                ) from error
-            if not isinstance(record, dict):
-                raise ValueError(
-                    f"{path}:{number} is a {type(record).__name__}, not an object: write "
-                    '{"text": ...} on each line'
-                )
-            yield number, record
-
-
-def _decoded(file: Iterator[str], path: Path) -> Iterator[str]:
-    try:
-        yield from file
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path) from error
+                line = file.readline()
+            except UnicodeDecodeError as error:
+                raise _not_utf8(path) from error
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            if not line:
+                return
+            yield line
 
 
 def _text_of(record: dict[str, Any], text_field: str, place: str) -> str:
-    text = record.get(text_field)
     if text_field not in record:
         raise _missing_field(place, text_field, list(record))
+    return _text_or_empty(record[text_field], text_field, place)
+
+
+def _text_or_empty(text: Any, text_field: str, place: str) -> str:
+    """The text of a record; an empty one, which is left out, where it is null."""
+    if text is None:
+        return ""
     if not isinstance(text, str):
         raise ValueError(
             f"{place}: field {text_field!r} is a {type(text).__name__}, not a string: set "
@@ -249,40 +266,84 @@ def _not_utf8(path: Path) -> ValueError:
     return ValueError(f"{path} is not UTF-8 text: convert it, or leave it out of data.source")
 
 
-def _read_text(path: Path) -> str:
+def _unreadable(path: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read ({error.strerror or error}): copy it again, or leave it out of "
+        "data.source"
+    )
+
+
+def _open_text(path: Path) -> TextIO:
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path) from error
+        return path.open(encoding="utf-8-sig")  # some editors begin a file with a mark
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_text(path: Path) -> str:
+    with _open_text(path) as file:
+        try:
+            return file.read()
+        except UnicodeDecodeError as error:
+            raise _not_utf8(path) from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
 
 def _read_parquet(path: Path, text_field: str) -> Iterator[str]:
-    require("pyarrow", extra="dev")
+    require("pyarrow", extra="data")
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
     try:
         file = parquet.ParquetFile(path)
     except (arrow.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is not a readable parquet file ({error})") from error
+        raise ValueError(
+            f"{path} is not a readable parquet file ({error}): copy it again, or leave it out of "
+            "data.source"
+        ) from error
     if text_field not in file.schema_arrow.names:
         raise _missing_field(str(path), text_field, file.schema_arrow.names)
-    for batch in file.iter_batches(batch_size=1024, columns=[text_field]):
-        yield from (text or "" for text in batch.column(0).to_pylist())
+    batches = file.iter_batches(batch_size=1024, columns=[text_field])
+    while True:
+        try:
+            batch = next(batches, None)
+        except (arrow.ArrowInvalid, OSError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}): copy it again, or leave it out of data.source"
+            ) from error
+        if batch is None:
+            return
+        for text in batch.column(0).to_pylist():
+            yield _text_or_empty(text, text_field, str(path))
 
 
 def _cut(text: str, chunk_chars: int) -> Iterator[str]:
-    """Pieces of about `chunk_chars` characters, cut at blank lines; joined they are the text."""
+    """Pieces of about `chunk_chars` characters, cut at blank lines.
+
+    A piece four times as long as that has none: it is cut at line ends, or else between words.
+    """
+    for piece in _cut_at(text, "\n\n", chunk_chars):
+        for lines in _cut_at(piece, "\n", chunk_chars) if _is_long(piece, chunk_chars) else [piece]:
+            yield from _cut_at(lines, " ", chunk_chars) if _is_long(lines, chunk_chars) else [lines]
+
+
+def _is_long(text: str, chunk_chars: int) -> bool:
+    return len(text) >= 4 * chunk_chars
+
+
+def _cut_at(text: str, separator: str, chunk_chars: int) -> Iterator[str]:
+    """Pieces of at least `chunk_chars` characters but the last; joined they are the text."""
     piece: list[str] = []
     size = 0
-    for paragraph in text.split("\n\n"):
-        piece.append(paragraph)
-        size += len(paragraph) + 2
+    for part in text.split(separator):
+        piece.append(part)
+        size += len(part) + len(separator)
         if size >= chunk_chars:
-            yield "\n\n".join(piece)
+            yield separator.join(piece)
             piece, size = [], 0
     if piece:
-        yield "\n\n".join(piece)
+        yield separator.join(piece)
 
 
 def _is_saved_dataset(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from glm_core.data.documents import HELDOUT, SPLITS, TRAIN, Document, share_of
-from glm_core.data.progress import Progress
+from glm_core.progress import Progress
 
 _TOKENIZER_CHARS = 500_000_000
 
@@ -63,6 +63,7 @@ class Spool:
         if want_heldout and not counts[HELDOUT]:
             self._moved = smallest[1]
             counts[TRAIN] -= 1
+            counts[HELDOUT] += 1
         if counts[TRAIN] <= 0:
             raise ValueError(
                 f"data.source={source!r} has too little text: {sum(counts.values())} document(s) "

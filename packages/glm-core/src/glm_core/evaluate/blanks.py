@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from glm_core.data.progress import Progress
 from glm_core.evaluate.excerpts import Question
 from glm_core.infer.blanks import Prompt
 from glm_core.infer.layout import BlankSlot
 from glm_core.infer.sampling import SamplingConfig
 from glm_core.infer.text_generator import TextGenerator
+from glm_core.progress import Progress
 from glm_core.tokenizer.specials import MASK
 
 MAX_ANSWER_TOKENS = 16

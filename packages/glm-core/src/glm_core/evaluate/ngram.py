@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glm_core.data.batch import Ints
-from glm_core.data.progress import Progress
+from glm_core.progress import Progress
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 _UNKNOWN = -1

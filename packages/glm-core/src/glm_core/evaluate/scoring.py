@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from glm_core.data.batch import IGNORE, Batch, Sample, collate
-from glm_core.data.progress import Progress
 from glm_core.model.transformer import Transformer
+from glm_core.progress import Progress
 
 TOKENS_PER_BATCH = 8192
 

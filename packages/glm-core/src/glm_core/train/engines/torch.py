@@ -28,7 +28,7 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class TorchEngine:
-    """Gradients of sums, one fused optimizer pass, nothing that waits for the device.
+    """Gradients of sums, one fused optimizer pass, no wait for the device of its own.
 
     Gradients are those of the *summed* loss. The division by the number of targets, the loss scale
     and the clipping are one scalar that the fused optimizer kernel divides by while it reads the

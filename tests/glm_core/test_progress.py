@@ -1,6 +1,6 @@
 import logging
 
-from glm_core.data.progress import Progress
+from glm_core.progress import Progress
 
 
 def test_line_has_an_eta_when_the_total_is_known():
