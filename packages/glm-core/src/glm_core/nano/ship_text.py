@@ -39,13 +39,14 @@ SAMPLES = (
 )
 
 
-def ship(run_dir: Path, folder: Path, source: str) -> dict[str, Any]:
+def ship(run_dir: Path, folder: Path, source: str, note: str = "") -> dict[str, Any]:
     """Writes the shipped model and its card.
 
     Args:
         run_dir: of a finished training.
         folder: where the model goes; replaced as a whole, when everything is measured.
         source: the corpus of the training, as `data.source` names it.
+        note: goes into the card: in what the training differed from the experiment's file.
 
     Returns:
         What was measured.
@@ -59,7 +60,7 @@ def ship(run_dir: Path, folder: Path, source: str) -> dict[str, Any]:
     draft = folder.with_name(f".measuring-{folder.name}")
     try:
         save_pretrained(model, tokenizer, draft, quantize="int8")
-        measured = _measure(draft, run_dir, data, unquantized)
+        measured = _measure(draft, run_dir, data, unquantized, note)
         publish_folder(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -67,7 +68,7 @@ def ship(run_dir: Path, folder: Path, source: str) -> dict[str, Any]:
 
 
 def _measure(
-    folder: Path, run_dir: Path, data: PreparedData, unquantized: dict[str, Any]
+    folder: Path, run_dir: Path, data: PreparedData, unquantized: dict[str, Any], note: str
 ) -> dict[str, Any]:
     """Measures the model in `folder` and writes its card there."""
     generator = TextGenerator(*load_pretrained(folder))
@@ -81,7 +82,7 @@ def _measure(
     }
     (folder / "evaluation.json").write_text(json.dumps(measured, indent=2) + "\n")
     size = sum(path.stat().st_size for path in folder.iterdir())
-    (folder / "README.md").write_text(card(measured, size))
+    (folder / "README.md").write_text(card(measured, size, note))
     if size > MAX_BYTES:
         raise ValueError(
             f"{folder} has {size:,} bytes and may have {MAX_BYTES:,}: train a smaller model"
@@ -124,8 +125,14 @@ def _processor() -> str:
     return f"CPU {torch.backends.cpu.get_cpu_capability()}{amx}"
 
 
-def card(measured: dict[str, Any], size: int) -> str:
-    """The model's README."""
+def card(measured: dict[str, Any], size: int, note: str = "") -> str:
+    """The model's README.
+
+    Args:
+        measured: as `ship` returns it.
+        size: bytes of the shipped folder.
+        note: a paragraph on the training; may be empty.
+    """
     training, corpus, unquantized = (
         measured["training"],
         measured["corpus"],
@@ -157,7 +164,7 @@ says.
 
 Documents are held out by a hash of their names, so that another version of a package cannot bring
 held-out text into training.
-
+{f"{chr(10)}{note}{chr(10)}" if note else ""}
 ## Held-out results
 
 As shipped, by `glm evaluate --model nano-text --baselines` on the corpus above. Everything is also
@@ -194,9 +201,10 @@ def main() -> int:
     parser.add_argument("run_dir", type=Path, help="of a finished glm train experiment=nano_text")
     parser.add_argument("--folder", type=Path, default=EMBEDDED["nano-text"])
     parser.add_argument("--source", default="installed-text", help="as data.source of the run")
+    parser.add_argument("--note", default="", help="what the card should say of the training")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    measured = ship(args.run_dir, args.folder, args.source)
+    measured = ship(args.run_dir, args.folder, args.source, args.note)
     print(as_table(measured["shipped"]))
     return 0
 
