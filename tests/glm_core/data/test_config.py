@@ -25,6 +25,8 @@ def test_defaults_are_valid_when_nothing_is_given():
         ({"pack": 0}, r"data\.pack=0 must be at least 1"),
         ({"workers": -1}, r"data\.workers=-1 must not be negative"),
         ({"seed": -1}, r"data\.seed=-1 must not be negative"),
+        ({"seed": 2**63}, r"data\.seed=\d+ must not be negative or above 2\^63 - 1"),
+        ({"mask": float("inf")}, r"data\.mask=inf must not be negative or infinite"),
         ({"instruction_ratio": 0.1}, r"instruction_ratio=0\.1 needs data\.instruction_source"),
     ],
 )

@@ -151,3 +151,64 @@ def test_lines_are_numbered_when_some_are_empty(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('\n{"a": 1}\n\n{"a": 2}\n')
     assert list(read_jsonl(path)) == [(2, {"a": 1}), (4, {"a": 2})]
+
+
+def test_text_without_blank_lines_is_cut_when_it_is_long(tmp_path):
+    (tmp_path / "lines.txt").write_text("\n".join(f"line {i}" for i in range(20_000)))
+    (tmp_path / "words.txt").write_text(" ".join(f"word{i}" for i in range(20_000)))
+    for name in ("lines.txt", "words.txt"):
+        texts = texts_of(tmp_path / name)
+        assert len(texts) > 20
+        assert all(len(text) < 20_000 for text in texts)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_mark_of_an_editor_is_no_text_when_a_file_begins_with_it(tmp_path, name):
+    text = '{"text": "one"}'
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert texts_of(tmp_path / name) == [text if name == "a.txt" else "one"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_error_names_the_file_when_it_cannot_be_opened(tmp_path, name, monkeypatch):
+    (tmp_path / name).write_text("x")
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    source = open_source(str(tmp_path), "text", 0.0, 1)
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(ValueError, match=rf"{name} cannot be read \(Permission denied\): copy"):
+        list(source.documents())
+
+
+def test_error_names_the_file_when_pages_of_parquet_are_damaged(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table({"text": [f"text {i}" * 50 for i in range(500)]}), path)
+    raw = bytearray(path.read_bytes())
+    raw[100:2000] = b"U" * 1900
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"a\.parquet is damaged .*: copy it again"):
+        texts_of(path)
+
+
+def test_error_names_the_row_when_a_column_holds_no_text(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    datasets = pytest.importorskip("datasets")
+    parquet.write_table(arrow.table({"text": [1, 2]}), tmp_path / "a.parquet")
+    datasets.Dataset.from_dict({"text": [1, 2]}).save_to_disk(tmp_path / "saved")
+    for name in ("a.parquet", "saved"):
+        with pytest.raises(ValueError, match="field 'text' is a int, not a string: set data"):
+            texts_of(tmp_path / name)
+
+
+def test_error_names_the_folder_when_a_saved_dataset_is_truncated(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_dict({"text": ["word " * 100] * 100}).save_to_disk(tmp_path / "saved")
+    (arrow_file,) = (tmp_path / "saved").glob("*.arrow")
+    arrow_file.write_bytes(arrow_file.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"saved cannot be read \(.*\): copy it again"):
+        texts_of(tmp_path / "saved")

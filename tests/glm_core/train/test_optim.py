@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -51,6 +52,8 @@ def test_error_is_clear_when_nothing_is_trainable() -> None:
     ("settings", "message"),
     [
         ({"lr": 0.0}, "optim.lr is 0.0; it must be above 0"),
+        ({"lr": math.inf}, "optim.lr is inf; it must be above 0"),
+        ({"weight_decay": math.nan}, "optim.weight_decay is nan; it must not be negative"),
         ({"beta2": 1.0}, r"optim.beta2 is 1.0; it must be in \[0, 1\)"),
         ({"min_lr_ratio": 2.0}, "optim.min_lr_ratio is 2.0; it must be between 0 and 1"),
         ({"warmup_steps": -1}, "optim.warmup_steps is -1; it must not be negative"),

@@ -13,6 +13,8 @@ from glm_core.train.trainer_config import TrainerConfig
         ({"max_steps": 0}, "trainer.max_steps is 0; it must be at least 1"),
         ({"checkpoint_every": -1}, "trainer.checkpoint_every is -1; it must be at least 0"),
         ({"ema_decay": 1.0}, r"trainer.ema_decay is 1.0; it must be in \[0, 1\)"),
+        ({"grad_clip": float("nan")}, "trainer.grad_clip is nan; it must be at least 0"),
+        ({"seed": 2**63}, r"trainer.seed is \d+; it must be below 2\^63"),
         (
             {"micro_batch_size": 3, "global_batch_size": 8},
             r"trainer.global_batch_size \(8\) must be a multiple of trainer.micro_batch_size \(3\)",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
 
 class Split(StrEnum):
@@ -94,17 +95,17 @@ class DataConfig:
         for name in _PROBABILITIES:
             _require(0 <= getattr(self, name) <= 1, name, self, "must be between 0 and 1")
         for name in _WEIGHTS:
-            _require(getattr(self, name) >= 0, name, self, "must not be negative")
+            _require(0 <= getattr(self, name) < inf, name, self, "must not be negative or infinite")
         if not any(getattr(self, name) > 0 for name in _WEIGHTS):
             raise ValueError(
                 f"all mode weights ({', '.join('data.' + name for name in _WEIGHTS)}) are 0: "
                 "nothing could be trained; raise at least one of them"
             )
-        _require(self.poisson_lambda > 0, "poisson_lambda", self, "must be above 0")
+        _require(0 < self.poisson_lambda < inf, "poisson_lambda", self, "must be above 0")
         _require(self.mask_ratio > 0, "mask_ratio", self, "must be above 0")
         _require(self.pack >= 1, "pack", self, "must be at least 1")
         _require(self.workers >= 0, "workers", self, "must not be negative")
-        _require(self.seed >= 0, "seed", self, "must not be negative")
+        _require(0 <= self.seed < 2**63, "seed", self, "must not be negative or above 2^63 - 1")
         if self.seq_length // self.pack < MIN_SEQ_LENGTH:
             raise ValueError(
                 f"data.seq_length={self.seq_length} gives {self.seq_length // self.pack} tokens to "

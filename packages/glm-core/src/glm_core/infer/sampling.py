@@ -69,6 +69,7 @@ class SamplingConfig:
         self._require(
             -10.0 <= self.length_penalty <= 10.0, "length_penalty", "lie between -10 and 10"
         )
+        self._require(-(2**63) <= self.seed < 2**63, "seed", "fit into 64 bits")
         self._require("" not in self.stop, "stop", "hold no empty string")
 
     def _require(self, condition: bool, name: str, rule: str) -> None:

@@ -1,5 +1,6 @@
 """AdamW with weight-decay groups, and the learning rate that goes with it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +36,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         self.schedule = Schedule(self.schedule)
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise ValueError(f"optim.lr is {self.lr}; it must be above 0, for example 1e-3")
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
@@ -47,8 +48,8 @@ class OptimConfig:
                 raise ValueError(f"optim.{name} is {value}; it must be between 0 and 1")
         for name in ("warmup_steps", "weight_decay", "eps"):
             value = getattr(self, name)
-            if value < 0:
-                raise ValueError(f"optim.{name} is {value}; it must not be negative")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"optim.{name} is {value}; it must not be negative or infinite")
 
     def learning_rate(self, step: int, max_steps: int) -> float:
         """Learning rate of update `step` (0 is the first) in a run of `max_steps`."""

@@ -1,5 +1,6 @@
 """Settings of the Trainer: the same for every task."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -62,6 +63,8 @@ class TrainerConfig:
             self._at_least(name, 1)
         for name in ("checkpoint_every", "eval_every", "grad_clip", "num_threads", "seed"):
             self._at_least(name, 0)
+        if self.seed >= 2**63:
+            raise ValueError(f"trainer.seed is {self.seed}; it must be below 2^63")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(
                 f"trainer.ema_decay is {self.ema_decay}; it must be in [0, 1), for example 0.999"
@@ -74,7 +77,7 @@ class TrainerConfig:
 
     def _at_least(self, name: str, minimum: int) -> None:
         value = getattr(self, name)
-        if value < minimum:
+        if not minimum <= value < math.inf:
             raise ValueError(f"trainer.{name} is {value}; it must be at least {minimum}")
 
     @property
