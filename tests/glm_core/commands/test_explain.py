@@ -61,6 +61,7 @@ def test_bytes_are_tokens_when_no_model_is_installed(capsys, monkeypatch, tmp_pa
     [
         (["", "--mode", "mask"], "the text is empty"),
         (["x", "--mask-ratio", "0"], "--mask-ratio is 0.0: it must be above 0"),
+        (["a [mask] b"], "unknown marker [mask]: the blanks are [MASK], [sMASK], [gMASK]"),
         (["x", "--seed", "-1"], "--seed is -1: it must be 0 or more"),
     ],
 )

@@ -112,3 +112,23 @@ def test_bad_input_is_one_line_and_status_2(
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+def test_text_that_is_not_utf8_is_refused_when_given(
+    model_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["generate", "--model", model_folder, "caf\udce9 [MASK]"]) == 2
+    assert "error: the text is not UTF-8: convert it" in capsys.readouterr().err
+    for errors in ("strict", "surrogateescape"):  # as the locale has it
+        stdin = io.TextIOWrapper(io.BytesIO(b"caf\xe9"), encoding="utf-8", errors=errors)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert cli.main(["generate", "--model", model_folder, "-", "--json"]) == 2
+        assert json.loads(capsys.readouterr().out)["error"].startswith("standard input is not UTF")
+
+
+def test_line_break_at_the_end_is_no_text_when_it_is_from_windows(
+    model_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("The with\r\n"))
+    assert cli.main(["generate", "--model", model_folder, "-", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "The with"

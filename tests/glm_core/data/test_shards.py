@@ -121,3 +121,14 @@ def test_error_tells_both_versions_when_the_format_is_another(tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 9}))
     with pytest.raises(ShardError, match="version 9, this program reads glm-shard version 1"):
         Shard(tmp_path, "train")
+
+
+def test_error_names_the_shard_when_its_files_cannot_be_opened(tmp_path, monkeypatch):
+    write(tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np, "fromfile", refuse)
+    with pytest.raises(ShardError, match=r"shard train in .* cannot be read \(Permission denied\)"):
+        Shard(tmp_path, "train")

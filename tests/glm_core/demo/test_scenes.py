@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,11 @@ def test_page_is_named_when_read_by_a_person(two_scenes, tmp_path, capsys):
 def test_time_is_refused_when_it_is_not_positive(capsys):
     assert cli.main(["demo", "--seconds", "0"]) == 2
     assert "--seconds must be more than 0, got 0" in capsys.readouterr().err
+
+
+def test_error_names_the_folder_when_it_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert cli.main(["demo", "--output", str(tmp_path / "file" / "page")]) == 2
+    assert "file/page cannot be written" in capsys.readouterr().err

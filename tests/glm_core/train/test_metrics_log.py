@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
+
+import pytest
 
 from glm_core.train.metrics_log import append_metrics, read_metrics, truncate_metrics
 
@@ -27,3 +30,23 @@ def test_nothing_is_written_when_there_is_no_file(tmp_path: Path) -> None:
 def test_row_is_valid_json_when_value_is_not_finite(tmp_path: Path) -> None:
     append_metrics(tmp_path / "m", {"step": 1, "loss": float("nan"), "x": float("inf")})
     assert read_metrics(tmp_path / "m") == [{"step": 1, "loss": None, "x": None}]
+
+
+def test_rows_stay_and_the_file_is_named_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    append_metrics(path, {"step": 1})
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("builtins.open", full)
+    message = r"cannot write .*metrics\.jsonl \(No space left on device\).*free some space"
+    with pytest.raises(OSError, match=message):
+        truncate_metrics(path, 0)
+    with pytest.raises(OSError, match=message):
+        append_metrics(path, {"step": 2})
+    monkeypatch.undo()
+    assert [row["step"] for row in read_metrics(path)] == [1]

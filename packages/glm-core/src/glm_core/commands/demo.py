@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         output_dir=folder, train_seconds=args.seconds, model=args.model, seed=args.seed
     )
     scenes = find_scenes(args.scene)
-    folder.mkdir(parents=True, exist_ok=True)  # before the work: a wrong path costs no minute
+    _make_folder(folder)  # before the work: a wrong path costs no minute
     played = []
     for name, scene in scenes:
         played.append(play(name, scene, context))
@@ -61,6 +61,16 @@ def run(args: argparse.Namespace) -> int:
     page = write_page(folder / "index.html", played)
     emit(args, _summary(page, played), f"Page: {page}")
     return 0
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"--output {folder} cannot be written ({error.strerror or error}): choose a folder "
+            "you can write to"
+        ) from error
 
 
 def write_page(path: Path, played: list[PlayedScene]) -> Path:

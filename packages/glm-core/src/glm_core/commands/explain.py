@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from typing import TYPE_CHECKING
 
 from glm_core.cli import emit
+from glm_core.commands.given_text import given_text
 
 if TYPE_CHECKING:
     from glm_core.tokenizer.protocol import Tokenizer
@@ -56,13 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Explains the text and prints it."""
     from glm_core.data.explain import explain_prompt, explain_training
-    from glm_core.infer.blanks import has_marker
+    from glm_core.infer.blanks import check_spelling, has_marker
 
     if not 0 < args.mask_ratio <= 1:
         raise ValueError(f"--mask-ratio is {args.mask_ratio}: it must be above 0 and at most 1")
     if args.seed < 0:
         raise ValueError(f"--seed is {args.seed}: it must be 0 or more")
-    text = sys.stdin.read().rstrip("\n") if args.text == "-" else args.text
+    text = given_text(args.text)
+    check_spelling(text)
     tokenizer = _tokenizer(args.model)
     if has_marker(text):
         explanation = explain_prompt(tokenizer, text)

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from glm_core.cli import emit
+from glm_core.commands.given_text import given_text
 
 if TYPE_CHECKING:
     from glm_core.infer import Filled, SamplingConfig, TextGenerator
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Load the model, answer, print."""
     from glm_core.infer.blanks import check_spelling, has_marker
 
-    prompt = sys.stdin.read().rstrip("\n") if args.prompt == "-" else args.prompt
+    prompt = given_text(args.prompt)
     check_spelling(prompt)
     continues = not has_marker(prompt)
     configs = sampling_configs(args, continues)

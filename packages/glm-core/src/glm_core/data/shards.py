@@ -125,9 +125,15 @@ class Shard:
         offsets_path = self.folder / f"{name}.offsets"
         _check_size(self._path, self.meta.num_tokens * dtype.itemsize)
         _check_size(offsets_path, (self.meta.num_documents + 1) * 8)
-        self.offsets: Ints = np.fromfile(offsets_path, dtype="<i8").astype(np.int64)
+        try:
+            self.offsets: Ints = np.fromfile(offsets_path, dtype="<i8").astype(np.int64)
+            self.tokens = _map(self._path, dtype, self.meta.num_tokens)
+        except OSError as error:
+            raise ShardError(
+                f"the shard {name} in {self.folder} cannot be read ({error.strerror or error}); "
+                f"make its files readable, or {_REMEDY}"
+            ) from error
         _check_hash(offsets_path, self.offsets.astype("<i8").tobytes(), self.meta.offsets_sha256)
-        self.tokens = _map(self._path, dtype, self.meta.num_tokens)
         small = self.meta.num_tokens * dtype.itemsize < _VERIFY_BELOW_BYTES
         if small if verify is None else verify:
             _check_hash(self._path, self.tokens.data, self.meta.tokens_sha256)

@@ -110,7 +110,10 @@ class ByteBPETokenizer:
 
         path = Path(folder) / "tokenizer.json"
         if not path.is_file():
-            raise ValueError(f"no tokenizer at {path}: give a folder written by `save`")
+            raise ValueError(
+                f"no tokenizer at {path}: copy the folder again, or give one that holds "
+                "tokenizer.json and tokenizer_config.json"
+            )
         try:
             bpe = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # the library raises bare Exception for a malformed file

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glm_core.train.loss_curve import draw_loss_curve
-from glm_core.train.metrics_log import append_metrics, truncate_metrics
+from glm_core.train.metrics_log import append_metrics, replace_text, truncate_metrics
 
 if TYPE_CHECKING:
     from glm_core.train.trainer import Trainer
@@ -53,7 +53,7 @@ class ConfigFile(Callback):
         self.text = text
 
     def on_start(self, trainer: Trainer) -> None:
-        (trainer.run_dir / "config.yaml").write_text(self.text, encoding="utf-8")
+        replace_text(trainer.run_dir / "config.yaml", self.text)
 
 
 class LossCurve(Callback):

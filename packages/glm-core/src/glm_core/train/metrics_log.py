@@ -30,15 +30,39 @@ def truncate_metrics(path: Path, step: int) -> None:
     if not path.is_file():
         return
     kept = [row for row in read_metrics(path) if row["step"] <= step]
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
-    os.replace(temporary, path)
+    replace_text(path, "".join(map(_line, kept)))
 
 
 def append_metrics(path: Path, row: Mapping[str, Any]) -> None:
     """Add one row; visible to readers at once."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(_line(row))
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(_line(row))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all: what was there stays until the new one is written.
+
+    Raises:
+        OSError: if the disk is full or not writable.
+    """
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> OSError:
+    return OSError(
+        error.errno,
+        f"cannot write {path} ({error.strerror or error}). Checkpoints are untouched: free some"
+        " space and run the same command again to resume",
+    )
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 try:
     import fcntl
@@ -18,10 +19,9 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     """Hold `run_dir/.lock` inside the `with`; the system frees it when the process dies.
 
     Raises:
-        ValueError: if another process holds it.
+        ValueError: if another process holds it, or the folder cannot be written.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with open(run_dir / ".lock", "a+") as file:
+    with _open_lock(run_dir) as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -35,3 +35,14 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _open_lock(run_dir: Path) -> TextIO:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return open(run_dir / ".lock", "a+")
+    except OSError as error:
+        raise ValueError(
+            f"run_dir {run_dir} cannot be written ({error.strerror or error}): choose a folder you"
+            " can write to"
+        ) from error
