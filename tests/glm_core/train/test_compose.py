@@ -87,9 +87,18 @@ def test_keys_cover_the_tree_when_listed() -> None:
         ("trainer.max_steps=0", "trainer.max_steps is 0; it must be at least 1"),
         ("run_dir=", "run_dir is empty; name a folder"),
         ("data.seq_length=4096", "data.seq_length is 4096, longer than model.max_position"),
+        ("model.generation_layout=causal", "layout is causal, but data.mask, .*set the three to 0"),
+        ("data.vocab_size=200", "data.vocab_size is 200.* at least 264"),
         ("model.vocab_size=100", "data.vocab_size is 8192, more ids than model.vocab_size"),
     ],
 )
 def test_error_names_key_and_remedy_when_override_is_wrong(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compose_train_config([override])
+
+
+def test_error_names_the_layout_when_no_blank_is_trained() -> None:
+    only_causal = ["data.mask=0", "data.sentence=0", "data.gmask=0", "data.causal=1"]
+    with pytest.raises(ValueError, match="layout is blank, but only data.causal is above 0"):
+        compose_train_config(only_causal)
+    compose_train_config([*only_causal, "model.generation_layout=causal"])

@@ -214,9 +214,7 @@ def test_error_names_process_when_run_dir_is_in_use(tiny: ModuleType, tmp_path: 
 
 def test_error_names_run_dir_when_it_cannot_be_written(tiny: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(
-        ValueError, match=r"run_dir .*/run cannot be written \(.*choose"
-    ):
+    with pytest.raises(ValueError, match=r"run_dir .*/run cannot be written \(.*choose"):
         tiny.tiny_trainer(tmp_path / "file" / "run").fit()
 
 

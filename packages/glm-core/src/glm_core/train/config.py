@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from glm_core.data.config import DataConfig
-from glm_core.model.config import TransformerConfig
+from glm_core.model.config import GenerationLayout, TransformerConfig
+from glm_core.tokenizer.byte_bpe import MIN_VOCAB_SIZE
 from glm_core.train.optim import OptimConfig
 from glm_core.train.trainer_config import TrainerConfig
 
@@ -36,10 +37,34 @@ class TrainConfig:
                 f" model.max_position_embeddings ({self.model.max_position_embeddings}); lower the"
                 " first or raise the second"
             )
+        if self.data.tokenizer == "train" and self.data.vocab_size < MIN_VOCAB_SIZE:
+            raise ValueError(
+                f"data.vocab_size is {self.data.vocab_size}; the bytes and the special tokens need"
+                f" at least {MIN_VOCAB_SIZE}"
+            )
         if self.data.tokenizer == "train" and self.data.vocab_size > self.model.vocab_size:
             raise ValueError(
                 f"data.vocab_size is {self.data.vocab_size}, more ids than model.vocab_size"
                 f" ({self.model.vocab_size}); lower the first or raise the second"
+            )
+
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        """What is trained must be what `glm generate` will ask for."""
+        data, layout = self.data, self.model.generation_layout
+        has_blanks = bool(data.mask + data.sentence + data.gmask)
+        if layout is GenerationLayout.causal and has_blanks:
+            raise ValueError(
+                "model.generation_layout is causal, but data.mask, data.sentence or data.gmask is"
+                " above 0: a causal model never fills blanks; set the three to 0 and data.causal=1,"
+                " or model.generation_layout=blank"
+            )
+        if layout is not GenerationLayout.causal and not has_blanks:
+            raise ValueError(
+                f"model.generation_layout is {layout.value}, but only data.causal is above 0: a"
+                " model that never saw a blank cannot fill one; raise data.mask or data.gmask, or"
+                " set model.generation_layout=causal"
             )
 
     def identity(self, corpus: str) -> dict[str, Any]:
