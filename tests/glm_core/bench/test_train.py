@@ -42,3 +42,9 @@ def test_csv_keeps_earlier_rows_and_one_header(tmp_path):
 def test_bad_rounds_are_refused_before_anything_runs(capsys):
     assert main(["bench", "train", "--rounds", "0"]) == 2
     assert "--rounds is 0: it must be at least 1" in capsys.readouterr().err
+
+
+def test_error_names_the_csv_folder_when_it_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["bench", "train", "--csv", str(tmp_path / "file" / "sub" / "a.csv")]) == 2
+    assert "--csv: the folder" in capsys.readouterr().err

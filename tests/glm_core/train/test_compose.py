@@ -80,6 +80,7 @@ def test_keys_cover_the_tree_when_listed() -> None:
         ("zzz=1", "unknown key zzz in 'zzz=1': groups are experiment, model"),
         ("+trainer.wings=1", "unknown key trainer.wings"),
         ("experiment=debg", "experiment=debg does not exist: did you mean debug"),
+        ("experiment=", "experiment= does not exist: choose from debug"),
         ("model=giant", "model=giant does not exist: choose from .*nano"),
         ("debug", "'debug' is not of the form key=value; for example experiment=debug"),
         ("trainer.max_steps=abc", "trainer.max_steps: Value 'abc' .* converted to Integer"),
@@ -95,6 +96,14 @@ def test_keys_cover_the_tree_when_listed() -> None:
 def test_error_names_key_and_remedy_when_override_is_wrong(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compose_train_config([override])
+
+
+@pytest.mark.parametrize(
+    "path", ["texts, old", "a=b", "My texts (2)", "it's", "Träume/文", "~/x-1.txt", "[a]{b}"]
+)
+def test_path_is_taken_as_written_when_it_has_odd_characters(path: str) -> None:
+    config = compose_train_config([f"data.source={path}", f"run_dir={path}"])
+    assert config.data.source == config.run_dir == path
 
 
 def test_error_names_the_layout_when_no_blank_is_trained() -> None:

@@ -71,7 +71,7 @@ def compose_train_config(overrides: Sequence[str]) -> TrainConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            tree = compose("train", list(overrides))
+            tree = compose("train", [_quoted(override) for override in overrides])
         config = OmegaConf.to_object(tree)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_message(error)) from error
@@ -86,13 +86,18 @@ def to_yaml(config: TrainConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
 
 
-def valid_keys(config: type[Any] = TrainConfig, prefix: str = "") -> Iterator[str]:
+def valid_keys() -> Iterator[str]:
     """Every key that can be set, for example `optim.lr`."""
+    return (name for name, _ in _leaves())
+
+
+def _leaves(config: type[Any] = TrainConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with its type."""
     for field in fields(config):
         if isinstance(field.type, type) and is_dataclass(field.type):
-            yield from valid_keys(field.type, f"{prefix}{field.name}.")
+            yield from _leaves(field.type, f"{prefix}{field.name}.")
         else:
-            yield f"{prefix}{field.name}"
+            yield f"{prefix}{field.name}", field.type
 
 
 def _register_schemas() -> None:
@@ -132,9 +137,20 @@ def _check_override(override: str) -> None:
     raise ValueError(f"unknown key {key} in {override!r}: {hint}")
 
 
+def _quoted(override: str) -> str:
+    """An override whose text, a path with a comma for one, Hydra takes as it is written."""
+    key, _, value = override.partition("=")
+    text_keys = {name for name, kind in _leaves() if kind is str}
+    plain = re.fullmatch(r"[A-Za-z0-9_./-]*", value) or value[0] in "'\"" or "${" in value
+    if plain or key.lstrip("+") not in text_keys:
+        return override
+    escaped = value.replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
 def _check_option(group: str, value: str) -> None:
     options = list_options(group)
-    if value not in options and value not in ("null", ""):
+    if value not in options and value != "null":
         near = difflib.get_close_matches(value, options, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise ValueError(f"{group}={value} does not exist: {hint}choose from {', '.join(options)}")
