@@ -47,6 +47,17 @@ def test_layout_has_no_eop_when_the_blank_is_the_texts_end():
     )
 
 
+def test_positions_go_on_after_the_context_when_asked():
+    # GLM-130B numbers [gMASK] fillings on; everything else stays as it is
+    text = np.array([CLS, 1, 2, 3, 4])
+    suffix = suffix_sample(text, 3, GMASK, IDS, positions_go_on=True)
+    assert suffix.position_ids[0].tolist() == [0, 1, 2, 3, 4, 5]
+    one = (np.array([1]), np.array([2]), np.array([0]), GMASK, IDS)
+    inner = blank_sample(text, *one, positions_go_on=True)
+    assert inner.input_ids.tolist() == [CLS, GMASK, 3, 4, SOP, 1, 2]
+    assert inner.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 6], [0, 0, 0, 0, 1, 2, 3]]
+
+
 def test_labels_are_the_next_tokens_when_causal():
     sample = causal_sample(np.array([CLS, 1, 2, 3]))
     assert as_rows(sample) == ([CLS, 1, 2], [1, 2, 3], [0, 1, 2], [0, 0, 0], ((3, 0),))

@@ -89,6 +89,8 @@ def test_keys_cover_the_tree_when_listed() -> None:
         ("run_dir=", "run_dir is empty; name a folder"),
         ("data.seq_length=4096", "data.seq_length is 4096, longer than model.max_position"),
         ("model.generation_layout=causal", "layout is causal, but data.mask, .*set the three to 0"),
+        ("model.generation_layout=blank_1d", "layout is blank_1d, .*gmask_positions_go_on=True"),
+        ("data.gmask_positions_go_on=true", "layout is blank, .*set data.gmask_positions_go_on=F"),
         ("data.vocab_size=200", "data.vocab_size is 200.* at least 264"),
         ("model.vocab_size=100", "data.vocab_size is 8192, more ids than model.vocab_size"),
     ],

@@ -218,6 +218,14 @@ def test_error_names_run_dir_when_it_cannot_be_written(tiny: ModuleType, tmp_pat
         tiny.tiny_trainer(tmp_path / "file" / "run").fit()
 
 
+def test_error_names_both_steps_when_the_run_is_longer_than_asked(
+    tiny: ModuleType, tmp_path: Path
+) -> None:
+    tiny.tiny_trainer(tmp_path, max_steps=3).fit()
+    with pytest.raises(ValueError, match=r"has 3 steps already, more than trainer.max_steps=2"):
+        tiny.tiny_trainer(tmp_path, max_steps=2).fit()
+
+
 def test_error_names_max_steps_when_data_ends(tiny: ModuleType, tmp_path: Path) -> None:
     trainer = tiny.tiny_trainer(tmp_path)
     trainer._loader = lambda start: [next(tiny.batches(0, 2)) for _ in range(5)]

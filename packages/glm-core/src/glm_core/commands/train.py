@@ -78,6 +78,7 @@ def _train(config: TrainConfig) -> TrainResult:
     from glm_core.train.precision import resolve_device
     from glm_core.train.trainer import Trainer
 
+    resolve_device(config.trainer.device)  # before the corpus is prepared, which can take minutes
     prepared = prepare_data(config.data)
     folder, tokens = prepared.train.folder, prepared.train.meta.num_tokens
     logger.info("corpus: %s tokens in %s (as data.source it stays as it is)", f"{tokens:,}", folder)

@@ -37,7 +37,8 @@ class DataConfig:
     text_field: str = "text"
     """Field (column) that holds the text in jsonl, parquet and `datasets` sources."""
     tokenizer: str = "train"
-    """`train` learns a byte-level BPE from the training split; otherwise a tokenizer folder."""
+    """`train` learns a byte-level BPE from the training split; otherwise a tokenizer folder, or the
+    name of a model that comes with the package."""
     vocab_size: int = 8192
     """Ids of a trained tokenizer, special tokens included; unused with a tokenizer folder."""
     seq_length: int = 512
@@ -58,6 +59,9 @@ class DataConfig:
     """Least share of the text that a [gMASK] blank covers."""
     gmask_suffix_prob: float = 0.5
     """How often a [gMASK] blank is the end of the text rather than a span inside it."""
+    gmask_positions_go_on: bool = False
+    """Number [gMASK] fillings on from the context, as model.generation_layout=blank_1d expects
+    (GLM-130B), instead of giving them the position of their mask token."""
     block_mask_prob: float = 0.0
     """Share of [MASK] filling tokens shown to the model as dBLOCK."""
     single_span_prob: float = 0.0

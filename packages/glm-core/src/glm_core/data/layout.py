@@ -58,6 +58,7 @@ def blank_sample(
     mask_id: int,
     ids: SpecialIds,
     hidden_A: np.ndarray | None = None,
+    positions_go_on: bool = False,
 ) -> Sample:
     """Lays out a text with blanks.
 
@@ -69,6 +70,8 @@ def blank_sample(
         mask_id: the token that stands for a span.
         hidden_A: which tokens of the fillings are shown as dBLOCK, bool (A,); A counts the sop
             columns, where it has no effect.
+        positions_go_on: number the fillings on from the context, as GLM-130B does for [gMASK],
+            instead of giving them the index of their mask token.
     """
     kept_T = np.ones(len(text_T), dtype=bool)
     inside_A = np.repeat(starts_K - _exclusive_cumsum(lengths_K), lengths_K)
@@ -89,21 +92,26 @@ def blank_sample(
     if hidden_A is not None:
         inputs_A[hidden_A] = ids.dblock
     inputs_A[first_K] = ids.sop
-    return _assemble(
-        context, inputs_A, labels_A, np.repeat(mask_index_K[order_K], sizes_K), block_A
-    )
+    position_A = np.repeat(mask_index_K[order_K], sizes_K)
+    if positions_go_on:
+        position_A = len(context) + np.arange(len(inputs_A))
+    return _assemble(context, inputs_A, labels_A, position_A, block_A)
 
 
-def suffix_sample(text_T: Ints, division: int, mask_id: int, ids: SpecialIds) -> Sample:
+def suffix_sample(
+    text_T: Ints, division: int, mask_id: int, ids: SpecialIds, positions_go_on: bool = False
+) -> Sample:
     """Long generation: the text from column `division` on is to be predicted from what is before.
 
-    The filling ends with the text itself, so no eop is a label here.
+    The filling ends with the text itself, so no eop is a label here. `positions_go_on` as in
+    `blank_sample`.
     """
     context = np.append(text_T[:division], mask_id)
     labels = text_T[division:]
     inputs = np.concatenate(([ids.sop], labels[:-1]))
-    position = np.full(len(labels), division)
-    return _assemble(context, inputs, labels, position, np.arange(1, len(labels) + 1))
+    block = np.arange(1, len(labels) + 1)
+    position = division + block if positions_go_on else np.full(len(labels), division)
+    return _assemble(context, inputs, labels, position, block)
 
 
 def causal_sample(text_T: Ints) -> Sample:

@@ -55,6 +55,7 @@ class TextDataset:
             gmask_suffix_prob=config.gmask_suffix_prob,
             block_mask_prob=config.block_mask_prob,
             single_span_prob=config.single_span_prob,
+            gmask_positions_go_on=config.gmask_positions_go_on,
         )
         self._room = config.seq_length // config.pack
         self._windows = Windows(shard, self._room + 1, config.seed, self.ids.cls, sentence_ends)

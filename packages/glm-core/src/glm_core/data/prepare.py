@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from glm_core.checkpoint.pretrained import EMBEDDED
 from glm_core.data.config import DataConfig
 from glm_core.data.documents import HELDOUT, SPLITS, TRAIN
 from glm_core.data.shards import FORMAT, VERSION, Shard, ShardWriter
@@ -91,7 +92,7 @@ def _open_pinned(config: DataConfig, folder: Path) -> PreparedData:
     """A prepared folder that was named as the source; its tokenizer cannot be replaced."""
     prepared = open_prepared(folder)
     if config.tokenizer != TRAIN_TOKENIZER:
-        wanted = load_tokenizer(config.tokenizer).fingerprint()
+        wanted = _named_tokenizer(config).fingerprint()
         if wanted != prepared.tokenizer.fingerprint():
             raise ValueError(
                 f"data.source={config.source!r} was prepared with another tokenizer than "
@@ -129,7 +130,7 @@ def _key(config: DataConfig, source: Source) -> str:
     if config.tokenizer == TRAIN_TOKENIZER:
         tokenizer = f"{TRAIN_TOKENIZER}:{config.vocab_size}"
     else:
-        tokenizer = load_tokenizer(config.tokenizer).fingerprint()
+        tokenizer = _named_tokenizer(config).fingerprint()
     parts = [FORMAT, VERSION, source.fingerprint(), tokenizer]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -185,9 +186,14 @@ def _write(config: DataConfig, source: Source, folder: Path) -> None:
         )
 
 
+def _named_tokenizer(config: DataConfig) -> Tokenizer:
+    """The tokenizer in a folder, or that of a model which comes with the package."""
+    return load_tokenizer(EMBEDDED.get(config.tokenizer, Path(config.tokenizer).expanduser()))
+
+
 def _tokenizer(config: DataConfig, spool: Spool) -> Tokenizer:
     if config.tokenizer != TRAIN_TOKENIZER:
-        return load_tokenizer(config.tokenizer)
+        return _named_tokenizer(config)
     logger.info("training a tokenizer of %d ids", config.vocab_size)
     tokenizer = ByteBPETokenizer.train(spool.texts(TRAIN), config.vocab_size)
     if tokenizer.vocab_size < config.vocab_size:

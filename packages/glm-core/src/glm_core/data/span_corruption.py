@@ -36,6 +36,7 @@ class BlankInfilling:
         gmask_suffix_prob: how often a long blank is the text's end instead of inside it.
         block_mask_prob: share of tokens in short fillings that are hidden behind dBLOCK.
         single_span_prob: how often [MASK] samples have one blank only.
+        gmask_positions_go_on: number [gMASK] fillings on from the context (GLM-130B).
     """
 
     ids: SpecialIds
@@ -46,6 +47,7 @@ class BlankInfilling:
     gmask_suffix_prob: float = 0.5
     block_mask_prob: float = 0.0
     single_span_prob: float = 0.0
+    gmask_positions_go_on: bool = False
 
     def mask(self, text: Ints, max_length: int, rng: Rng) -> Sample:
         """Short blanks: [MASK] spans of Poisson length over `mask_ratio` of the text."""
@@ -93,7 +95,9 @@ class BlankInfilling:
         length = int(rng.integers(shortest, longest + 1))
         several_documents = bool((text[:-1] == self.ids.eos).any())
         if several_documents or size < 3 or rng.random() < self.gmask_suffix_prob:
-            return suffix_sample(text, size - length, self.ids.gmask, self.ids)
+            return suffix_sample(
+                text, size - length, self.ids.gmask, self.ids, self.gmask_positions_go_on
+            )
         # column 0 is [CLS], the last token stays visible
         start = 1 + int(rng.integers(0, size - 2 - length + 1))
         return blank_sample(
@@ -103,6 +107,7 @@ class BlankInfilling:
             np.array([0]),
             self.ids.gmask,
             self.ids,
+            positions_go_on=self.gmask_positions_go_on,
         )
 
     def causal(self, text: Ints, max_length: int, rng: Rng) -> Sample:

@@ -66,6 +66,13 @@ class TrainConfig:
                 " model that never saw a blank cannot fill one; raise data.mask or data.gmask, or"
                 " set model.generation_layout=causal"
             )
+        goes_on = layout is GenerationLayout.blank_1d
+        if data.gmask and data.gmask_positions_go_on != goes_on:
+            raise ValueError(
+                f"model.generation_layout is {layout.value}, but data.gmask_positions_go_on is"
+                f" {data.gmask_positions_go_on}: the model would generate at other positions than"
+                f" it was trained at; set data.gmask_positions_go_on={goes_on}"
+            )
 
     def identity(self, corpus: str) -> dict[str, Any]:
         """What a resumed run must share with the one that it resumes.

@@ -263,6 +263,11 @@ class Trainer:
 
     def _load_progress(self, checkpoint: Checkpoint) -> None:
         self.step = self._saved_step = int(checkpoint.state["step"])
+        if self.step > self.config.max_steps:
+            raise ValueError(
+                f"it has {self.step} steps already, more than"
+                f" trainer.max_steps={self.config.max_steps}"
+            )
         self.consumed_samples = int(checkpoint.state["consumed_samples"])
         self._window.load_state(checkpoint.state["window"])
 
