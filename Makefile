@@ -31,7 +31,7 @@ lint: $(STAMP) ## ruff, mypy, import-linter, codespell
 bench: $(STAMP) ## tokens per second and peak memory of the Trainer against transformers
 	@$(BIN)/glm bench train
 
-nano: $(STAMP) ## train the shipped nano-text model again (hours on two cores), measure it, write its card
+nano: $(STAMP) ## train the shipped nano-text model again (90 minutes with AMX), measure it, write its card
 	@$(BIN)/glm train experiment=nano_text run_dir=outputs/nano_text
 	@$(BIN)/python -m glm_core.nano.ship_text outputs/nano_text
 

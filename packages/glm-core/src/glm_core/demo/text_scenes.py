@@ -141,7 +141,7 @@ def _describe(generator: TextGenerator, name: str) -> list[tuple[str, str]]:
 
 
 def _note(cloze: Cloze, filled: Filled) -> str:
-    odds = ", ".join(f"{math.exp(blank.logprob):.0%}" for blank in filled.blanks)
+    odds = ", ".join(f"{math.exp(blank.logprob):.1%}" for blank in filled.blanks)
     return f"probability {odds} · a person might write: {', '.join(cloze.answers)}"
 
 

@@ -157,7 +157,7 @@ def _result(
             "A transformer with random weights reads the documentation of Python's standard "
             f"library, {prepared.train.num_tokens:,} tokens, with words cut out, and learns to put "
             "them back. A minute teaches which words are common and which follow each other; "
-            "nano-text had the same lesson for hours."
+            "nano-text had the same lesson for an hour and a half."
         ),
         facts(
             [
