@@ -16,6 +16,7 @@ import textwrap
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -75,6 +76,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def emit(args: argparse.Namespace, result: Mapping[str, Any], text: str) -> None:
     """Print a command's result on stdout: one JSON object under ``--json``, otherwise `text`."""
     print(json.dumps(result, ensure_ascii=False) if args.json else text, flush=True)
+
+
+def make_folder(folder: Path, flag: str) -> None:
+    """Create the folder that a flag names; called before the work, so a wrong path costs nothing.
+
+    Raises:
+        ValueError: it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{flag}: the folder {folder} cannot be written ({error.strerror or error}): choose "
+            "another one"
+        ) from error
 
 
 def _run(argv: list[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from glm_core.cli import emit
+from glm_core.cli import emit, make_folder
 
 HELP = "measure speed and peak memory against transformers"
 EXAMPLE = """\
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} is {getattr(args, name)}: it must be at least 1")
     if args.threads < 0:
         raise ValueError(f"--threads is {args.threads}: it must be 0 or more")
-    _make_folder(args.csv.parent)
+    make_folder(args.csv.parent, "--csv")
     require("transformers", extra="dev")
     threads = args.threads or torch.get_num_threads()
     precision = resolve_precision(Precision(args.precision), torch.device("cpu")).value
@@ -55,14 +55,3 @@ def run(args: argparse.Namespace) -> int:
     append_csv(rows, args.csv, current_commit())
     emit(args, {"rows": [asdict(row) for row in rows], "csv": str(args.csv)}, as_table(rows))
     return 0
-
-
-def _make_folder(folder: Path) -> None:
-    """Before the minutes of measuring: a wrong path is told at once."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"--csv: the folder {folder} cannot be written ({error.strerror or error}): choose "
-            "another one"
-        ) from error

@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glm_core.cli import emit
+from glm_core.cli import emit, make_folder
 
 if TYPE_CHECKING:
     from glm_core.demo.scenes import PlayedScene
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         output_dir=folder, train_seconds=args.seconds, model=args.model, seed=args.seed
     )
     scenes = find_scenes(args.scene)
-    _make_folder(folder)  # before the work: a wrong path costs no minute
+    make_folder(folder, "--output")  # before the work: a wrong path costs no minute
     played = []
     for name, scene in scenes:
         played.append(play(name, scene, context))
@@ -61,16 +61,6 @@ def run(args: argparse.Namespace) -> int:
     page = write_page(folder / "index.html", played)
     emit(args, _summary(page, played), f"Page: {page}")
     return 0
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"--output {folder} cannot be written ({error.strerror or error}): choose a folder "
-            "you can write to"
-        ) from error
 
 
 def write_page(path: Path, played: list[PlayedScene]) -> Path:
