@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glm_core.cli import emit, make_folder
+
+if TYPE_CHECKING:
+    from glm_core.train.trainer_config import Precision
 
 HELP = "measure speed and peak memory against transformers"
 EXAMPLE = """\
   glm bench train
-  glm bench train --shape 10m --precision fp32 --rounds 9"""
+  glm bench train --shape 10m --precision fp32 --rounds 9
+  glm bench profile --shape 50m --mode eager --precision fp32"""
 
 SHAPES = ("10m", "50m", "vocab65k")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
-    parser.add_argument("what", choices=["train"], help="train: tokens/s and peak memory")
+    parser.add_argument(
+        "what",
+        choices=("train", "profile"),
+        help="train: tokens/s and peak memory; profile: what our step spends its time in",
+    )
     parser.add_argument("--shape", action="append", choices=SHAPES, help="default: all of them")
     parser.add_argument("--mode", action="append", choices=("eager", "compiled"))
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
@@ -28,13 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures, prints the table and appends the rows to the CSV file."""
-    from dataclasses import asdict
-
+    """Measures and prints a table; `train` appends its rows to the CSV file as well."""
     import torch
 
-    from glm_core.bench.train import append_csv, as_table, compare, current_commit
-    from glm_core.extras import require
     from glm_core.train.precision import resolve_precision
     from glm_core.train.trainer_config import Precision
 
@@ -43,15 +48,47 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} is {getattr(args, name)}: it must be at least 1")
     if args.threads < 0:
         raise ValueError(f"--threads is {args.threads}: it must be 0 or more")
+    threads = args.threads or torch.get_num_threads()
+    precision = resolve_precision(Precision(args.precision), torch.device("cpu"))
+    measure = _train if args.what == "train" else _profile
+    return measure(args, precision, threads)
+
+
+def _train(args: argparse.Namespace, precision: Precision, threads: int) -> int:
+    from dataclasses import asdict
+
+    from glm_core.bench.train import append_csv, as_table, compare, current_commit
+    from glm_core.extras import require
+
     make_folder(args.csv.parent, "--csv")
     require("transformers", extra="dev")
-    threads = args.threads or torch.get_num_threads()
-    precision = resolve_precision(Precision(args.precision), torch.device("cpu")).value
     rows = [
-        compare(shape, mode == "compiled", precision, args.rounds, args.steps, threads)
-        for shape in args.shape or SHAPES
-        for mode in args.mode or ("eager", "compiled")
+        compare(shape, mode == "compiled", precision.value, args.rounds, args.steps, threads)
+        for shape, mode in _workloads(args)
     ]
     append_csv(rows, args.csv, current_commit())
     emit(args, {"rows": [asdict(row) for row in rows], "csv": str(args.csv)}, as_table(rows))
     return 0
+
+
+def _profile(args: argparse.Namespace, precision: Precision, threads: int) -> int:
+    from glm_core.bench.profile import step_shares
+
+    rows = [
+        {"shape": shape, "mode": mode, "precision": precision.value, "threads": threads}
+        | step_shares(shape, mode == "compiled", precision, threads)
+        for shape, mode in _workloads(args)
+    ]
+    text = "\n".join(
+        f"{row['shape']} {row['mode']} {row['precision']}: matrix products "
+        f"{row['matrix_products']:.1%}, attention kernel {row['attention_kernel']:.1%}, "
+        f"rest {row['rest']:.1%}"
+        for row in rows
+    )
+    emit(args, {"rows": rows}, text)
+    return 0
+
+
+def _workloads(args: argparse.Namespace) -> list[tuple[str, str]]:
+    modes = args.mode or ("eager", "compiled")
+    return [(shape, mode) for shape in args.shape or SHAPES for mode in modes]
