@@ -30,6 +30,7 @@ class LetterTokenizer:
     vocab_size, num_letters = 12, 4
     eos_id = pad_id = 4
     cls_id, mask_id, smask_id, gmask_id, sop_id, eop_id, dblock_id = range(5, 12)
+    special_ids, stop_ids = frozenset(range(4, 12)), (4, 10)
     _names = {"[MASK]": 6, "[sMASK]": 7, "[gMASK]": 8}
 
     def encode(self, text: str) -> list[int]:

@@ -35,8 +35,8 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer, num_logits: int) -> None:
         self.tokenizer = tokenizer
-        self.stop_ids = sorted({tokenizer.eos_id, tokenizer.eop_id})
-        specials = [token for token in _special_ids(tokenizer) if token not in self.stop_ids]
+        self.stop_ids = list(tokenizer.stop_ids)
+        specials = sorted(tokenizer.special_ids.difference(self.stop_ids))
         self.excluded_ids = specials + list(range(tokenizer.vocab_size, num_logits))
 
 
@@ -120,17 +120,3 @@ class Answer:
         size = len(self.text.encode())
         while self.tokens and len(self.vocabulary.tokenizer.decode_bytes(self.tokens)) > size:
             self.tokens.pop()
-
-
-def _special_ids(tokenizer: Tokenizer) -> list[int]:
-    return [
-        tokenizer.pad_id,
-        tokenizer.eos_id,
-        tokenizer.cls_id,
-        tokenizer.mask_id,
-        tokenizer.smask_id,
-        tokenizer.gmask_id,
-        tokenizer.sop_id,
-        tokenizer.eop_id,
-        tokenizer.dblock_id,
-    ]

@@ -51,6 +51,8 @@ class ByteBPETokenizer:
     not know the special tokens, so no text can produce one.
     """
 
+    kind = KIND
+
     def __init__(self, bpe: HFTokenizer) -> None:
         """Wraps a `tokenizers.Tokenizer` that has a byte-level BPE model and no added tokens.
 
@@ -153,6 +155,16 @@ class ByteBPETokenizer:
         return self._specials[EOS]
 
     @property
+    def special_ids(self) -> frozenset[int]:
+        """Every id that stands for no text."""
+        return frozenset(self._names)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids of <|endoftext|> and <|endofpiece|>."""
+        return tuple(sorted({self.eos_id, self.eop_id}))
+
+    @property
     def cls_id(self) -> int:
         """Id of [CLS]."""
         return self._specials[CLS]
@@ -209,6 +221,10 @@ class ByteBPETokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; bytes that are no complete character become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def has(self, name: str) -> bool:
+        """Whether there is a special token called `name`."""
+        return name in self._specials
 
     def token_id(self, name: str) -> int:
         """Id of the special token called `name`.

@@ -12,8 +12,14 @@ class Tokenizer(Protocol):
     """Text to ids and back.
 
     `encode` must never return the id of a special token, whatever the text says: a document
-    that contains the characters "[MASK]" is text about masks, not a blank.
+    that contains the characters "[MASK]" is text about masks, not a blank. A tokenizer without
+    one of the special tokens raises ValueError where its id is asked for; `has` tells.
     """
+
+    @property
+    def kind(self) -> str:
+        """Which algorithm and special tokens: the "kind" of tokenizer_config.json."""
+        ...
 
     @property
     def vocab_size(self) -> int:
@@ -22,7 +28,7 @@ class Tokenizer(Protocol):
 
     @property
     def pad_id(self) -> int:
-        """Id that fills the rest of a row; the same as `eos_id`."""
+        """Id that fills the rest of a row; `eos_id` where there is no id for it alone."""
         ...
 
     @property
@@ -31,8 +37,18 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def special_ids(self) -> frozenset[int]:
+        """Every id that stands for no text."""
+        ...
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Special ids that end an answer, ascending."""
+        ...
+
+    @property
     def cls_id(self) -> int:
-        """Id of [CLS], the first token of every sequence."""
+        """Id of [CLS], the first token of a sequence where the tokenizer has one."""
         ...
 
     @property
@@ -79,6 +95,10 @@ class Tokenizer(Protocol):
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Exact bytes of `ids`; special ids give nothing."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether there is a special token called `name`."""
         ...
 
     def token_id(self, name: str) -> int:
