@@ -7,18 +7,21 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from glm_kernels import reference
 from glm_kernels.registry import dispatch, register
 
 Approximate = Literal["tanh", "none"]
+GeluForm = Literal["tanh", "none", "quick"]
 Half = Literal["first", "second"]
 
 
-def gelu(x: Tensor, approximate: Approximate) -> Tensor:
+def gelu(x: Tensor, approximate: GeluForm) -> Tensor:
     """Gaussian error linear unit.
 
     Args:
         x: any shape.
-        approximate: "tanh" for the tanh formula (GLM, ChatGLM-6B), "none" for erf (GLM-130B).
+        approximate: "tanh" for the tanh formula (GLM, ChatGLM-6B), "none" for erf (GLM-130B),
+            "quick" for x sigmoid(1.702 x) (CodeGeeX-13B).
 
     Returns:
         shape and dtype of x.
@@ -56,7 +59,9 @@ def swiglu(x_2F: Tensor) -> Tensor:
 
 
 @register("gelu", "torch")
-def _gelu(x: Tensor, approximate: Approximate) -> Tensor:
+def _gelu(x: Tensor, approximate: GeluForm) -> Tensor:
+    if approximate == "quick":
+        return reference.gelu(x, approximate)
     return F.gelu(x, approximate=approximate)
 
 

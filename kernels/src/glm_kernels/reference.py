@@ -86,11 +86,13 @@ def apply_rope_2d(
 def gelu(x: Tensor, approximate: str) -> Tensor:
     """``x Phi(x)``, or with tanh ``x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))``.
 
-    Source: arXiv 1606.08415, section 2.
+    The quick form is ``x sigmoid(1.702 x)``. Source: arXiv 1606.08415, section 2.
     """
     y = x.to(_compute_dtype(x.dtype))
     if approximate == "tanh":
         out = 0.5 * y * (1 + torch.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)))
+    elif approximate == "quick":
+        out = y * torch.sigmoid(1.702 * y)
     else:
         out = 0.5 * y * (1 + torch.erf(y / math.sqrt(2)))
     return out.to(x.dtype)

@@ -23,7 +23,7 @@ SHAPE = {
 
 
 def fresh(family, seed=0, **changes):
-    rotary = {} if family == "glm-base" else {"rotary_dim": 16}
+    rotary = {"rotary_dim": rotary_dim(family)}
     model = Transformer(tiny_config(family, **{**SHAPE, **rotary, **changes}))
     model.init_weights(seed)
     return model
@@ -37,7 +37,7 @@ def spread(weight):
 def test_weights_depend_on_the_seed_alone(family):
     first = fresh(family, seed=1).state_dict()
     torch.randn(7)
-    reused = Transformer(tiny_config(family, **{**SHAPE, "rotary_dim": first_rotary(family)}))
+    reused = Transformer(tiny_config(family, **{**SHAPE, "rotary_dim": rotary_dim(family)}))
     randomize(reused, seed=9)
     reused.init_weights(seed=1)
     second, third = reused.state_dict(), fresh(family, seed=2).state_dict()
@@ -46,8 +46,8 @@ def test_weights_depend_on_the_seed_alone(family):
     assert not torch.equal(first["word_embeddings.weight"], third["word_embeddings.weight"])
 
 
-def first_rotary(family):
-    return 0 if family == "glm-base" else 16
+def rotary_dim(family):
+    return 16 if tiny_config(family).is_rotary else 0
 
 
 @pytest.mark.parametrize("family", TINY_FAMILIES)

@@ -15,6 +15,8 @@ EXACT = {
     "chatglm3-6b": 6_243_584_000,
     "glm-4-9b": 9_399_951_360,
     "llama-7b": 6_738_415_616,
+    "codegeex-13b": 12_873_943_040,
+    "codegeex2-6b": 6_243_584_000,
 }
 # Published as a name. The furthest from theirs are glm-2b (1.92e9) and GLM-130B, whose published
 # shape has 128.7e9.

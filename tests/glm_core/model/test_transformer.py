@@ -150,7 +150,7 @@ def test_cached_steps_equal_one_forward(family, mask):
     ids, positions = ids_for(2, 11), torch.randint(0, 48, (2, 2, 11))
     with torch.no_grad():
         expected = model(ids, positions, CACHED_MASKS[mask])
-        cache, parts = ListCache(2), []
+        cache, parts = ListCache(model.config.num_blocks), []
         for start, stop in ((0, 6), (6, 7), (7, 10), (10, 11)):
             part = ids[:, start:stop], positions[..., start:stop]
             parts.append(model(*part, CACHED_MASKS[mask], cache))
@@ -255,7 +255,7 @@ def test_cuda_equals_cpu(family, backend):
     ids, positions, mask = ids_for(), torch.randint(0, 48, (2, 2, 9)), PrefixLM((4, 2))
     # Heads of 16: the smallest that flex_attention's kernel takes.
     shape = {"head_dim": 16, "hidden_size": 64}
-    if family != "glm-base":
+    if tiny_config(family).is_rotary:
         shape["rotary_dim"] = 16
     cpu, cuda = tiny_model(family, **shape), tiny_model(family, attention_backend=backend, **shape)
     expected = cpu(ids, positions, mask)

@@ -44,9 +44,9 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> KVCache:
-        """Returns an empty cache with the model's number of layers and heads."""
+        """Returns an empty cache with the model's number of blocks and heads."""
         return cls(
-            config.num_layers, batch, max_len, config.num_kv_heads, config.head_dim, dtype, device
+            config.num_blocks, batch, max_len, config.num_kv_heads, config.head_dim, dtype, device
         )
 
     @property

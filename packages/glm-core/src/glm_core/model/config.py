@@ -36,10 +36,14 @@ class Activation(StrEnum):
 
 
 class GeluForm(StrEnum):
-    """Which GELU: the two differ by up to 5e-4."""
+    """Which GELU: tanh and erf differ by up to 5e-4, quick from both by up to 2e-2."""
 
     tanh = "tanh"
+    """x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): GLM, ChatGLM-6B."""
     erf = "erf"
+    """x times the normal distribution function: GLM-130B."""
+    quick = "quick"
+    """x sigmoid(1.702 x): CodeGeeX-13B."""
 
 
 class GateHalf(StrEnum):
@@ -54,6 +58,8 @@ class Position(StrEnum):
 
     learned_2d = "learned_2d"
     """Two learned tables, for the position and the block position, added to the embedding: GLM."""
+    learned = "learned"
+    """One learned table for the position, added to the embedding: CodeGeeX-13B."""
     rope = "rope"
     """Rotary embedding of the position: GLM-130B, ChatGLM2/3, GLM-4."""
     rope_2d = "rope_2d"
@@ -98,7 +104,7 @@ class TransformerConfig:
     hidden_size: int
     """Width of the residual stream."""
     num_layers: int
-    """Number of blocks."""
+    """Number of blocks, the top-query layer not counted."""
     num_heads: int
     """Number of query heads."""
     num_kv_heads: int = 0
@@ -137,6 +143,8 @@ class TransformerConfig:
     layer_number_scaling: bool = False
     """Like attention_scale, with the layer's number 1, 2, ...: GLM-130B, ChatGLM-6B."""
 
+    top_query_layer: bool = False
+    """A last block whose queries come from a learned table of positions: CodeGeeX-13B."""
     tie_embeddings: bool = True
     """Whether the head is the embedding."""
     embedding_grad_scale: float = 1.0
@@ -179,7 +187,7 @@ class TransformerConfig:
         self._check_ranges()
 
     def _check_positions(self) -> None:
-        if self.position == Position.learned_2d:
+        if not self.is_rotary:
             return
         self.rotary_dim = self.rotary_dim or self.head_dim
         _require(
@@ -204,6 +212,12 @@ class TransformerConfig:
 
     def _check_ranges(self) -> None:
         _require(
+            self.activation == Activation.gelu or self.gelu_form != GeluForm.quick,
+            "gelu_form",
+            self.gelu_form.value,
+            f"must be tanh or erf when activation is {self.activation.value}",
+        )
+        _require(
             self.residual == Residual.deepnorm or self.residual_scale == 1.0,
             "residual_scale",
             self.residual_scale,
@@ -226,6 +240,16 @@ class TransformerConfig:
         )
         for name in ("norm_eps", "rope_theta", "attention_scale", "residual_scale", "init_std"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks that store keys and values: the layers and, last, the top-query layer."""
+        return self.num_layers + int(self.top_query_layer)
+
+    @property
+    def is_rotary(self) -> bool:
+        """Whether queries and keys are rotated by their position."""
+        return self.position in (Position.rope, Position.rope_2d)
 
     @property
     def is_gated(self) -> bool:

@@ -39,17 +39,20 @@ def as_2d_positions(position_ids: Tensor | None, input_ids_BT: Tensor, offset: i
 
 
 class LearnedPositions(nn.Module):
-    """Two learned tables, added to the word embedding (GLM)."""
+    """Learned tables, added to the word embedding: two in GLM, one in CodeGeeX-13B."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        rows = config.max_position_embeddings + 1
+        is_2d = config.position == Position.learned_2d
+        rows = config.max_position_embeddings + int(is_2d)
         self.position_embeddings = nn.Embedding(rows, config.hidden_size)
-        self.block_position_embeddings = nn.Embedding(rows, config.hidden_size)
+        self.block_position_embeddings = nn.Embedding(rows, config.hidden_size) if is_2d else None
 
     def forward(self, position_ids_B2T: Tensor) -> Tensor:
-        """Returns the sum of both embeddings, [B, T, D]."""
+        """Returns the embedding of the position, or the sum of both, [B, T, D]."""
         position: Tensor = self.position_embeddings(position_ids_B2T[:, 0])
+        if self.block_position_embeddings is None:
+            return position
         block: Tensor = self.block_position_embeddings(position_ids_B2T[:, 1])
         return position + block
 
@@ -76,7 +79,7 @@ def build_rotation(config: TransformerConfig, position_ids_B2T: Tensor) -> Rotat
 
     Source: arXiv 2104.09864, eq. 15; two-dimensional form: arXiv 2210.02414, appendix B.3.
     """
-    if config.position == Position.learned_2d:
+    if not config.is_rotary:
         return None
     interleaved = config.rope_layout == RopeLayout.interleaved
     if config.position == Position.rope:

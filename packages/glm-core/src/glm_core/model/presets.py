@@ -119,6 +119,21 @@ def _llama_7b() -> TransformerConfig:
     )
 
 
+def _codegeex_13b() -> TransformerConfig:
+    """CodeGeeX-13B: 39 blocks and the top-query layer. Source: arXiv 2303.17568, section 2."""
+    return TransformerConfig(
+        vocab_size=52224,
+        hidden_size=5120,
+        num_layers=39,
+        num_heads=40,
+        max_position_embeddings=2048,
+        gelu_form=GeluForm.quick,
+        position=Position.learned,
+        top_query_layer=True,
+        generation_layout=GenerationLayout.causal,
+    )
+
+
 _WORDPIECE, _GPT2, _CHINESE = 30592, 50304, 50048
 
 PRESETS: dict[str, Callable[[], TransformerConfig]] = {
@@ -139,6 +154,8 @@ PRESETS: dict[str, Callable[[], TransformerConfig]] = {
     "glm-4-9b": lambda: _chatglm2(40, 151552, 131072, 1.5625e-7),
     "glm-4-9b-0414": lambda: _chatglm2(40, 151552, 32768, 1e-5, Residual.sandwich),
     "llama-7b": _llama_7b,
+    "codegeex-13b": _codegeex_13b,
+    "codegeex2-6b": lambda: _chatglm2(28, 65024, 8192, 1e-5),
 }
 
 

@@ -7,6 +7,7 @@ D hidden size, F feed-forward size, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import torch
@@ -18,7 +19,6 @@ from glm_core.attention.dispatch import prepare_attention
 from glm_core.model.config import (
     Activation,
     GeluForm,
-    Position,
     QkvLayout,
     Residual,
     TransformerConfig,
@@ -30,6 +30,7 @@ from glm_core.model.positions import (
     as_2d_positions,
     build_rotation,
 )
+from glm_core.model.top_query import TopQuery
 from glm_kernels import fused_linear_cross_entropy, geglu, gelu, swiglu
 
 
@@ -80,8 +81,13 @@ class Attention(nn.Module):
         attend: PreparedAttention,
         rotate: Rotation | None,
         kv_cache: KVCacheProtocol | None,
+        query_BTD: Tensor | None = None,
     ) -> Tensor:
         q_BTNH, k_BSKH, v_BSKH = self.split(self.query_key_value(x_BTD))
+        if query_BTD is not None:
+            # The whole fused projection for its query rows: one layer of forty does so, and the
+            # weight stays whole for whatever splits or quantizes it.
+            q_BTNH, _, _ = self.split(self.query_key_value(query_BTD))
         if rotate is not None:
             q_BTNH, k_BSKH = rotate(q_BTNH), rotate(k_BSKH)
         if kv_cache is not None:
@@ -113,6 +119,8 @@ class FeedForward(nn.Module):
             inner = swiglu(inner)
         elif self.config.activation == Activation.geglu:
             inner = geglu(inner, self.config.gate_half.value, approximate)
+        elif self.config.gelu_form == GeluForm.quick:
+            inner = gelu(inner, "quick")
         else:
             inner = gelu(inner, approximate)
         out_BTD: Tensor = self.dense_4h_to_h(inner)
@@ -141,9 +149,11 @@ class Block(nn.Module):
         attend: PreparedAttention,
         rotate: Rotation | None,
         kv_cache: KVCacheProtocol | None = None,
+        query_BTD: Tensor | None = None,
     ) -> Tensor:
+        """Returns the residual stream after this block; `query_BTD` replaces the queries' input."""
         normed = self.input_norm(x_BTD)
-        out = self.attention(normed, attend, rotate, kv_cache)
+        out = self.attention(normed, attend, rotate, kv_cache, query_BTD)
         if self.residual == Residual.sandwich:
             out = self.attention_out_norm(out)
         x_BTD = self.join(x_BTD, normed, out)
@@ -169,12 +179,13 @@ class Transformer(nn.Module):
         self.config = config
         self.attention_backend = attention_backend
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.positions = (
-            LearnedPositions(config) if config.position == Position.learned_2d else None
-        )
+        self.positions = None if config.is_rotary else LearnedPositions(config)
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.final_norm = build_norm(config)
+        self.top_query = (
+            TopQuery(config, Block(config, config.num_layers)) if config.top_query_layer else None
+        )
         self.output_layer = (
             None
             if config.tie_embeddings
@@ -197,7 +208,7 @@ class Transformer(nn.Module):
             kv_cache: when given, the tokens stand right of the columns already in it.
 
         Returns:
-            Hidden states after the final norm, [B, T, D].
+            Hidden states for the head, [B, T, D]: after the final norm and the top-query layer.
         """
         offset = 0 if kv_cache is None else kv_cache.length
         position_ids_B2T = as_2d_positions(position_ids, input_ids_BT, offset)
@@ -206,9 +217,11 @@ class Transformer(nn.Module):
         rotate = build_rotation(self.config, position_ids_B2T)
         for block in self.layers:
             x_BTD = block(x_BTD, attend, rotate, kv_cache)
+        hidden_BTD: Tensor = self.final_norm(x_BTD)
+        if self.top_query is not None:
+            hidden_BTD = self.top_query(hidden_BTD, position_ids_B2T, attend, kv_cache)
         if kv_cache is not None:
             kv_cache.advance(input_ids_BT.shape[1])
-        hidden_BTD: Tensor = self.final_norm(x_BTD)
         return hidden_BTD
 
     def embed(self, input_ids_BT: Tensor, position_ids_B2T: Tensor) -> Tensor:
@@ -234,6 +247,14 @@ class Transformer(nn.Module):
         request = MaskRequest(mask, batch, length, offset + length, offset, device, dtype)
         dropout = self.config.attention_dropout if self.training else 0.0
         return prepare_attention(request, self.attention_backend, dropout)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yields every block: the layers and, last, that of the top-query layer."""
+        for block in self.layers:
+            assert isinstance(block, Block)
+            yield block
+        if self.top_query is not None:
+            yield self.top_query.block
 
     @property
     def head_weight_VD(self) -> Tensor:
@@ -279,9 +300,8 @@ class Transformer(nn.Module):
                 module.weight.fill_(1.0)
             if isinstance(module, LayerNorm):
                 module.bias.zero_()
-        depth_gain = 1.0 / math.sqrt(2.0 * self.config.num_layers)
-        for block in self.layers:
-            assert isinstance(block, Block)
+        depth_gain = 1.0 / math.sqrt(2.0 * self.config.num_blocks)
+        for block in self.blocks():
             if self.config.residual == Residual.deepnorm:
                 _init_deepnorm(block, depth_gain, generator)
             else:

@@ -9,10 +9,18 @@ from typing import Any
 import torch
 
 from glm_core.model import Residual, Transformer, TransformerConfig
-from glm_core.model.config import Position
 from glm_core.model.presets import preset
 
-TINY_FAMILIES = ("glm-base", "glm-130b", "chatglm-6b", "glm-4-9b", "glm-4-9b-0414", "llama-7b")
+TINY_FAMILIES = (
+    "glm-base",
+    "glm-130b",
+    "chatglm-6b",
+    "chatglm2-6b",
+    "glm-4-9b",
+    "glm-4-9b-0414",
+    "llama-7b",
+    "codegeex-13b",
+)
 """One preset per way of computing: what other presets differ in is size alone."""
 
 
@@ -39,7 +47,7 @@ def tiny_config(family: str, **changes: Any) -> TransformerConfig:
         "max_position_embeddings": 48,
         "init_std": 0.1,
     }
-    if big.position != Position.learned_2d:
+    if big.is_rotary:
         small["rotary_dim"] = head_dim * big.rotary_dim // big.head_dim
     if big.residual == Residual.deepnorm:
         small["residual_scale"] = math.sqrt(2 * layers)
@@ -67,7 +75,7 @@ def randomize(model: torch.nn.Module, seed: int) -> None:
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         if parameter.dim() == 1:
             value = 0.2 * noise + (1.0 if name.endswith("norm.weight") else 0.0)
-        elif "embeddings" in name:
+        elif "embedding" in name:
             value = noise
         else:
             value = noise / math.sqrt(parameter.shape[1])

@@ -66,7 +66,7 @@ def plan_memory(model: TransformerConfig, trainer: TrainerConfig, seq_length: in
 def _activation_bytes(model: TransformerConfig, element: int, *, recompute: bool) -> int:
     """Bytes per token that the blocks keep; the residual stream stays fp32 under autocast."""
     heads = model.num_heads + 2 * model.num_kv_heads
-    rotated = heads if model.position.value != "learned_2d" else 0
+    rotated = heads if model.is_rotary else 0
     attention = (heads + rotated + model.num_heads) * model.head_dim
     gates = 2 if model.is_gated else 1
     mlp = (gates + 1) * model.ffn_hidden_size
