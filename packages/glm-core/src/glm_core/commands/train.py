@@ -131,7 +131,8 @@ def _summary_text(config: TrainConfig, result: TrainResult) -> str:
 def _plan(config: TrainConfig) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from glm_core.train.memory_plan import count_parameters, plan_memory
+    from glm_core.model.size import count_parameters
+    from glm_core.train.memory_plan import plan_memory
 
     memory = plan_memory(config.model, config.trainer, config.data.seq_length)
     tokens = config.trainer.global_batch_size * config.data.seq_length

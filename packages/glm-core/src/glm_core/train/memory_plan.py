@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from glm_core.model.config import TransformerConfig
-from glm_core.model.transformer import Transformer
+from glm_core.model.size import count_parameters
 from glm_core.train.precision import resolve_device, resolve_precision
 from glm_core.train.trainer_config import Precision, TrainerConfig
 
@@ -37,13 +35,6 @@ class MemoryPlan:
         """Bytes by name, with the total."""
         names = ("weights", "gradients", "optimizer", "ema", "low_precision_weights", "activations")
         return {name: getattr(self, name) for name in names} | {"total": self.total}
-
-
-def count_parameters(config: TransformerConfig) -> int:
-    """Parameters of the model, counted on a model without storage."""
-    with torch.device("meta"):
-        model = Transformer(config)
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def plan_memory(model: TransformerConfig, trainer: TrainerConfig, seq_length: int) -> MemoryPlan:
