@@ -48,8 +48,6 @@ class ModelSize:
     """Embeddings, final norm, head, top-query layer."""
     largest_linear: int
     """Weights of the largest matrix that quantization replaces."""
-    largest: int
-    """Weights of the largest tensor."""
 
     def num_bytes(self, element: int, bits: int | None) -> int:
         """Bytes of the whole model; see `PartSize.num_bytes`."""
@@ -84,7 +82,6 @@ def measure(config: TransformerConfig) -> ModelSize:
         num_layers=len(model.layers),
         outside=outside,
         largest_linear=max(weight.numel() for weight in _linears(model.layers[0])),
-        largest=max(parameter.numel() for parameter in model.parameters()),
     )
 
 
