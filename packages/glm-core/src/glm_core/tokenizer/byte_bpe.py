@@ -60,7 +60,7 @@ class ByteBPETokenizer:
             ValueError: if the vocabulary has gaps or is not byte-level.
         """
         self._bpe = bpe
-        self._pieces = _pieces_of(bpe)
+        self._pieces = byte_pieces(bpe)
         self._specials = {
             name: len(self._pieces) + rank for rank, name in enumerate(SPECIAL_TOKENS)
         }
@@ -201,12 +201,12 @@ class ByteBPETokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; never a special id."""
-        ids: list[int] = self._bpe.encode(_valid_utf8(text), add_special_tokens=False).ids
+        ids: list[int] = self._bpe.encode(valid_utf8(text), add_special_tokens=False).ids
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, in parallel."""
-        clean = [_valid_utf8(text) for text in texts]
+        clean = [valid_utf8(text) for text in texts]
         batch: Sequence[Any] = self._bpe.encode_batch_fast(clean, add_special_tokens=False)
         return [encoding.ids for encoding in batch]
 
@@ -266,7 +266,7 @@ def token_lengths(tokenizer: ByteBPETokenizer) -> np.ndarray:
     return np.asarray(lengths, dtype=np.int64)
 
 
-def _pieces_of(bpe: HFTokenizer) -> list[bytes]:
+def byte_pieces(bpe: HFTokenizer) -> list[bytes]:
     """Bytes of every id of a byte-level vocabulary."""
     vocab = bpe.get_vocab(with_added_tokens=False)
     alphabet = byte_alphabet()
@@ -286,7 +286,7 @@ def _pieces_of(bpe: HFTokenizer) -> list[bytes]:
         ) from error
 
 
-def _valid_utf8(text: str) -> str:
+def valid_utf8(text: str) -> str:
     """`text` with lone surrogates, which UTF-8 cannot hold, replaced by '?'."""
     if text.isascii():
         return text
@@ -295,4 +295,4 @@ def _valid_utf8(text: str) -> str:
 
 def _non_empty(texts: Iterable[str]) -> Iterator[str]:
     """The texts that are not empty, lone surrogates replaced."""
-    return (_valid_utf8(text) for text in texts if text)
+    return (valid_utf8(text) for text in texts if text)
