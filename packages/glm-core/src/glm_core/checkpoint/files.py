@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 # Source: https://github.com/huggingface/safetensors (format: length, JSON header, raw tensors)
-_DTYPE_NAMES = {
+DTYPE_NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
@@ -55,25 +56,11 @@ def write_safetensors(
     Raises:
         OSError: if the disk is full or not writable; the file may then be partly there.
     """
-    # the widest dtypes first keeps every tensor aligned to its own size
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    end = 0
-    for name in names:
-        tensor = tensors[name]
-        begin, end = end, end + tensor.numel() * tensor.element_size()
-        dtype = _DTYPE_NAMES[tensor.dtype]
-        entries[name] = {
-            "dtype": dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, end],
-        }
-    header = json.dumps(entries, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
+    kinds = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    head, offsets = safetensors_head(kinds, metadata)
     digest = hashlib.sha256()
     with open(path, "wb") as file:
-        head = len(header).to_bytes(8, "little") + header
-        for data in itertools.chain([memoryview(head)], (_bytes_of(tensors[n]) for n in names)):
+        for data in itertools.chain([memoryview(head)], (bytes_of(tensors[n]) for n in offsets)):
             for begin in range(0, len(data), _CHUNK):
                 # hashed while the chunk is still in the cache
                 file.write(data[begin : begin + _CHUNK])
@@ -83,7 +70,39 @@ def write_safetensors(
     return digest.hexdigest()
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def safetensors_head(
+    kinds: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    metadata: Mapping[str, str] | None = None,
+) -> tuple[bytes, dict[str, int]]:
+    """What stands before the tensors in a safetensors file.
+
+    Args:
+        kinds: dtype and shape of every tensor.
+        metadata: strings for the header.
+
+    Returns:
+        The first bytes of the file, and where in the file each tensor begins, in that order.
+    """
+    # the widest dtypes first keeps every tensor aligned to its own size
+    names = sorted(kinds, key=lambda name: (-kinds[name][0].itemsize, name))
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end, begins = 0, {}
+    for name in names:
+        dtype, shape = kinds[name]
+        begins[name], end = end, end + math.prod(shape) * dtype.itemsize
+        entries[name] = {
+            "dtype": DTYPE_NAMES[dtype],
+            "shape": list(shape),
+            "data_offsets": [begins[name], end],
+        }
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    head = len(header).to_bytes(8, "little") + header
+    return head, {name: len(head) + begin for name, begin in begins.items()}
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor; a copy only where it is not contiguous on the CPU."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]
 

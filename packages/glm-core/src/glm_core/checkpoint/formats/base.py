@@ -1,0 +1,102 @@
+"""What a checkpoint format is: how it is recognised, its config.json, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from glm_core.checkpoint.files import CheckpointError
+from glm_core.checkpoint.folder import REMEDY, WeightFolder
+from glm_core.checkpoint.keymap import Table
+from glm_core.model.config import TransformerConfig
+
+T = TypeVar("T")
+
+UNSTORED = ("hidden_dropout", "attention_dropout", "init_std", "embedding_grad_scale")
+"""Fields that only training reads: a format that has no place for them can hold the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A way in which models were released."""
+
+    name: str
+    """As `glm convert --to` takes it."""
+    holds: str
+    """The models that come in it, for people."""
+    matches: Callable[[WeightFolder], bool]
+    """Whether a folder is in this format."""
+    read_config: Callable[[WeightFolder], TransformerConfig]
+    """The model's config from config.json, or from the shapes where there is none."""
+    write_config: Callable[[TransformerConfig], dict[str, Any]]
+    """config.json as the format has it."""
+    table: Callable[[TransformerConfig], Table]
+    is_tensor_parallel: bool = False
+    """Whether the files are one per tensor-parallel rank."""
+    prefix: str = ""
+    """Before every name of the table: the nesting of the state dict."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def value_of(config: Mapping[str, Any], name: str, kind: type[T], default: T | None = None) -> T:
+    """An entry of config.json.
+
+    Raises:
+        CheckpointError: it is missing and has no default, or is of the wrong kind.
+    """
+    value: Any = config.get(name)
+    value = default if value is None else value
+    if value is None:
+        raise CheckpointError(f"config.json lacks {name!r}: {REMEDY}")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise CheckpointError(
+            f"config.json has {name}={value!r}: it must be of type {kind.__name__}; {REMEDY}"
+        )
+    return value
+
+
+def require_value(config: Mapping[str, Any], name: str, *allowed: Any) -> None:
+    """Checks that an entry of config.json, if there, asks for nothing that is not computed here.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    if name in config and config[name] not in allowed:
+        raise CheckpointError(
+            f"config.json has {name}={config[name]!r}, which no released model of this format has: "
+            f"it must be {' or '.join(map(repr, allowed))}"
+        )
+
+
+def same_tensor(folder: WeightFolder, one: str, other: str) -> bool:
+    """Whether two stored tensors are bitwise equal, compared a few rows at a time."""
+    a, b = folder.tensors[one], folder.tensors[other]
+    if (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    step = max(1, (1 << 24) // max(1, a.span // max(1, a.shape[0])))
+    for begin in range(0, a.shape[0], step):
+        end = min(begin + step, a.shape[0])
+        if not _same_bytes(a.read_rows(begin, end), b.read_rows(begin, end)):
+            return False
+    return True
+
+
+def _same_bytes(a: Tensor, b: Tensor) -> bool:
+    return bool(torch.equal(a.view(torch.uint8), b.view(torch.uint8)))
+
+
+def is_tied(folder: WeightFolder, head: str, embedding: str) -> bool:
+    """Whether the head is the embedding: config.json says so, or it is stored and bitwise equal."""
+    if "tie_word_embeddings" in folder.config:
+        return value_of(folder.config, "tie_word_embeddings", bool)
+    if head not in folder.tensors:
+        return True
+    return embedding in folder.tensors and same_tensor(folder, head, embedding)

@@ -1,0 +1,96 @@
+"""GLM-130B: SwissArmyTransformer, a file per tensor-parallel rank.
+
+Sources: THUDM/GLM-130B tools/convert_tp.py (each half of the gated projection is split on its own),
+configs/model_glm_130b.sh.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from glm_core.checkpoint.folder import WeightFolder
+from glm_core.checkpoint.formats.base import Format, value_of
+from glm_core.checkpoint.formats.rows import block, norm
+from glm_core.checkpoint.keymap import Entry, Ignored, Split, Table
+from glm_core.model.config import (
+    Activation,
+    GateHalf,
+    GeluForm,
+    GenerationLayout,
+    Position,
+    QkvLayout,
+    Residual,
+    TransformerConfig,
+)
+
+_HEAD_DIM, _CONTEXT = 128, 2048
+"""Of the one released model; its files do not say them."""
+_EMBEDDING = "transformer.word_embeddings.weight"
+
+
+def _matches(folder: WeightFolder) -> bool:
+    name = "module.transformer.layers.0.mlp.dense_h_to_4h.bias"
+    if not (folder.has("module." + _EMBEDDING) and folder.has(name)):
+        return False
+    inner = folder.tensors.get("module.transformer.layers.0.mlp.dense_4h_to_h.weight")
+    # gated: twice the rows of what the second projection takes
+    return inner is not None and folder.shape(name)[0] == 2 * inner.shape[-1]
+
+
+def _read_config(folder: WeightFolder) -> TransformerConfig:
+    c, ranks = folder.config, len(folder.ranks)
+    rows, hidden_size = folder.shape("module." + _EMBEDDING)
+    first_rows = folder.shape("module.transformer.layers.0.mlp.dense_h_to_4h.weight")[0]
+    layers = folder.count_layers(r"module\.transformer\.layers\.(\d+)\.")
+    return TransformerConfig(
+        vocab_size=value_of(c, "vocab_size", int, rows * ranks),
+        hidden_size=value_of(c, "hidden_size", int, hidden_size),
+        num_layers=value_of(c, "num_layers", int, layers),
+        num_heads=value_of(c, "num_attention_heads", int, max(1, hidden_size // _HEAD_DIM)),
+        ffn_hidden_size=value_of(c, "inner_hidden_size", int, first_rows * ranks // 2),
+        max_position_embeddings=value_of(c, "max_sequence_length", int, _CONTEXT),
+        residual=Residual.deepnorm,
+        residual_scale=math.sqrt(2 * value_of(c, "num_layers", int, layers)),
+        activation=Activation.geglu,
+        gelu_form=GeluForm.erf,
+        gate_half=GateHalf.second,
+        position=Position.rope,
+        qkv_layout=QkvLayout.interleaved,
+        layer_number_scaling=True,
+        generation_layout=GenerationLayout.blank_1d,
+    )
+
+
+def _write_config(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "model_type": "glm-130b",
+        "hidden_size": config.hidden_size,
+        "inner_hidden_size": config.ffn_hidden_size,
+        "max_sequence_length": config.max_position_embeddings,
+        "num_attention_heads": config.num_heads,
+        "num_layers": config.num_layers,
+        "vocab_size": config.vocab_size,
+    }
+
+
+def _table(config: TransformerConfig) -> Table:
+    return [
+        Entry("word_embeddings.weight", _EMBEDDING, Split.rows),
+        *block(config, "layers.{layer}", "transformer.layers.{layer}"),
+        *norm("final_norm", "transformer.final_layernorm", config),
+        # inverse frequencies; the original computes them anew as well
+        Ignored(r"(mixins|transformer)\..*inv_freq"),
+    ]
+
+
+GLM_130B = Format(
+    name="glm-130b",
+    holds="GLM-130B (SwissArmyTransformer)",
+    matches=_matches,
+    read_config=_read_config,
+    write_config=_write_config,
+    table=_table,
+    is_tensor_parallel=True,
+    prefix="module.",
+)

@@ -1,0 +1,252 @@
+"""An open checkpoint: whatever its format, our parameters by our names, read one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from glm_core.checkpoint.files import CheckpointError
+from glm_core.checkpoint.folder import REMEDY, WeightFolder, open_folder
+from glm_core.checkpoint.formats import Format, detect, format_named
+from glm_core.checkpoint.formats.glm_lab import parameter_shapes
+from glm_core.checkpoint.keymap import (
+    SCALE_SUFFIX,
+    Split,
+    Table,
+    entries,
+    expand,
+    ignores,
+    shape_on_rank,
+    slots,
+)
+from glm_core.checkpoint.stored import StoredTensor
+from glm_core.model.config import TransformerConfig
+from glm_core.quantize.rows import dequantize_rows
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What a parameter is once it is read."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    """As stored; fp16 for quantized rows."""
+    bits: int | None
+    """8 or 4 when it is stored as quantized rows."""
+
+
+class Checkpoint:
+    """A folder of weights, checked from end to end before the first weight is read.
+
+    Args:
+        folder: its files.
+        format: what they are.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, or of the wrong shape or dtype.
+    """
+
+    def __init__(self, folder: WeightFolder, format: Format) -> None:
+        self.folder = folder.path
+        self.files = folder
+        self.format = format
+        self.config: TransformerConfig = format.read_config(folder)
+        self.table: Table = expand(format.table(self.config), self.config.num_layers, format.prefix)
+        self.shapes = parameter_shapes(self.config)
+        self._entries = entries(self.table)
+        self._info = {name: self._check(name) for name in self.shapes}
+        self._check_extra()
+
+    @property
+    def num_ranks(self) -> int:
+        """Number of tensor-parallel ranks; 1 where the format knows none."""
+        return len(self.files.ranks)
+
+    @property
+    def bits(self) -> int | None:
+        """8 or 4 when the linears are stored as quantized rows."""
+        return next((info.bits for info in self._info.values() if info.bits), None)
+
+    def names(self) -> list[str]:
+        """Our names of all parameters."""
+        return list(self.shapes)
+
+    def info(self, name: str) -> TensorInfo:
+        """Shape and dtype of a parameter, known without reading it."""
+        return self._info[name]
+
+    def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """Reads a parameter into fresh memory: its shards joined, quantized rows as numbers.
+
+        Args:
+            name: one of `names()`.
+            dtype: what to convert it to; None leaves it as it is stored.
+        """
+        info = self._info[name]
+        if info.bits is None and len(self._sources(name)) == 1 and dtype in (None, info.dtype):
+            return self._sources(name)[0].read()  # nothing to join
+        out = torch.empty(info.shape, dtype=dtype or info.dtype)
+        self.read_into(name, out)
+        return out
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        """Reads a parameter into `out`, converted to its dtype and device."""
+        info = self._info[name]
+        for stored, scale, views in self._slots(name, out):
+            piece = stored.read()
+            if info.bits is not None and scale is not None:
+                piece = dequantize_rows(piece, scale.read(), info.bits, out.dtype)
+            _fill(views, piece)
+
+    def read_rows(self, name: str) -> tuple[Tensor, Tensor]:
+        """Reads a parameter that is stored as quantized rows, as it is stored.
+
+        Returns:
+            int8 levels [out, in * bits / 8] and their scale, fp16 [out].
+
+        Raises:
+            CheckpointError: its columns are split among ranks, so that a row has several scales.
+        """
+        info = self._info[name]
+        assert info.bits is not None, f"{name} is not quantized"
+        entry = self._entries[name]
+        if entry.split == Split.columns and self.num_ranks > 1:
+            raise CheckpointError(
+                f"{name} was quantized after it was split among {self.num_ranks} ranks, so each "
+                "row has several scales: add --quantize none to store numbers"
+            )
+        rows, columns = info.shape
+        levels = torch.empty((rows, columns * info.bits // 8), dtype=torch.int8)
+        scale = torch.empty(rows, dtype=torch.float16)
+        for stored, _, views in self._slots(name, levels):
+            _fill(views, stored.read())
+        for _, of_rows, views in self._slots(name, scale):
+            assert of_rows is not None
+            _fill(views, of_rows.read())
+        return levels, scale
+
+    def _slots(
+        self, name: str, out: Tensor
+    ) -> Iterator[tuple[StoredTensor, StoredTensor | None, list[Tensor]]]:
+        """Each stored tensor of a parameter, its scale, and where in `out` it goes."""
+        entry = self._entries[name]
+        for rank, theirs, views in slots(entry, self.config, out, self.num_ranks):
+            if entry.split == Split.whole and rank > 0:
+                return
+            tensors = self.files.ranks[rank]
+            yield tensors[theirs], tensors.get(theirs + SCALE_SUFFIX), views
+
+    def _sources(self, name: str) -> list[StoredTensor]:
+        entry = self._entries[name]
+        ranks = self.files.ranks if entry.split != Split.whole else self.files.ranks[:1]
+        return [tensors[theirs] for tensors in ranks for theirs in entry.names]
+
+    def _check(self, name: str) -> TensorInfo:
+        """Checks what is stored of a parameter against the shape that the config asks for."""
+        shape = self.shapes[name]
+        if name not in self._entries:
+            raise CheckpointError(
+                f"format {self.format} has no place for {name}: {self.folder} is of another "
+                "format, name it with --from"
+            )
+        entry = self._entries[name]
+        try:
+            wanted = shape_on_rank(entry, self.config, shape, self.num_ranks)
+        except ValueError as error:
+            raise CheckpointError(f"{self.folder}: {error}") from error
+        found = [
+            self._check_stored(rank, theirs, size)
+            for rank in range(self.num_ranks)
+            for theirs, size in wanted.items()
+        ]
+        if len(set(found)) > 1:
+            kinds = sorted({str(dtype).removeprefix("torch.") for dtype, _ in found})
+            raise CheckpointError(
+                f"{self.folder} stores the parts of {name} as {' and '.join(kinds)}: they must be "
+                f"of one dtype; {REMEDY}"
+            )
+        return TensorInfo(shape, *found[0])
+
+    def _check_stored(
+        self, rank: int, theirs: str, wanted: tuple[int, ...]
+    ) -> tuple[torch.dtype, int | None]:
+        tensors = self.files.ranks[rank]
+        where = f"{self.folder} (rank {rank})" if self.num_ranks > 1 else str(self.folder)
+        if theirs not in tensors:
+            raise CheckpointError(f"{where} lacks the tensor {theirs}: {REMEDY}")
+        stored = tensors[theirs]
+        bits = None
+        if stored.dtype == torch.int8 and theirs + SCALE_SUFFIX in tensors:
+            bits = _bits(stored, wanted)
+            _check_scale(tensors[theirs + SCALE_SUFFIX], theirs, wanted, where)
+        elif stored.dtype not in _FLOATS:
+            kind = str(stored.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{where} stores {theirs} as {kind}: weights must be float16, bfloat16, float32 or "
+                f"float64, or int8 with {theirs}{SCALE_SUFFIX} beside them; {REMEDY}"
+            )
+        if bits is None and stored.shape != wanted:
+            raise CheckpointError(
+                f"{where} stores {theirs} with shape {list(stored.shape)}: config.json and the "
+                f"other tensors ask for {list(wanted)}; {REMEDY}"
+            )
+        return (torch.float16 if bits else stored.dtype), bits
+
+    def _check_extra(self) -> None:
+        known = {theirs for entry in self._entries.values() for theirs in entry.names}
+        for rank, tensors in enumerate(self.files.ranks):
+            for name in tensors:
+                if name.removesuffix(SCALE_SUFFIX) in known or ignores(self.table, name):
+                    continue
+                raise CheckpointError(
+                    f"{self.folder} has the tensor {name}"
+                    + (f" (rank {rank})" if self.num_ranks > 1 else "")
+                    + f", which is no part of a {self.format} model with {self.config.num_layers} "
+                    "layers: the files are of another format (name it with --from) or of another "
+                    "config.json"
+                )
+
+
+def open_checkpoint(folder: Path | str, format: str | None = None) -> Checkpoint:
+    """Opens a folder of weights in any released format.
+
+    Args:
+        folder: holds the weights, and config.json where the format has one.
+        format: name of the format; None recognises it by config.json and the names of the tensors.
+
+    Raises:
+        CheckpointError: the folder cannot be read, or its format is unknown.
+        ValueError: there is no such format.
+    """
+    files = open_folder(folder)
+    return Checkpoint(files, format_named(format) if format else detect(files))
+
+
+def _fill(views: list[Tensor], piece: Tensor) -> None:
+    """Copies a stored tensor into the views that it lists from top to bottom."""
+    begin = 0
+    for view in views:
+        end = begin + view.shape[0]
+        view.copy_(piece[begin:end])
+        begin = end
+
+
+def _bits(stored: StoredTensor, wanted: tuple[int, ...]) -> int | None:
+    if len(wanted) != 2 or stored.shape[0] != wanted[0]:
+        return None
+    return {wanted[1]: 8, wanted[1] / 2: 4}.get(stored.shape[1])
+
+
+def _check_scale(scale: StoredTensor, theirs: str, wanted: tuple[int, ...], where: str) -> None:
+    if scale.shape != (wanted[0],) or scale.dtype not in _FLOATS:
+        kind = str(scale.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{where} stores {theirs}{SCALE_SUFFIX} as {kind} {list(scale.shape)}: it must be "
+            f"float16 [{wanted[0]}], one scale per row; {REMEDY}"
+        )

@@ -1,0 +1,121 @@
+"""``glm convert``: from one released checkpoint format to another."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glm_core.cli import emit
+
+if TYPE_CHECKING:
+    import torch
+
+HELP = "convert released checkpoints from one format to another"
+EXAMPLE = """\
+glm convert chatglm3-6b out/chatglm3 --to glm-lab
+glm convert glm-130b-sat out/glm-130b-tp4 --to glm-130b --tp 4
+glm convert chatglm3-6b out/chatglm3-int4 --to chatglm2 --quantize int4
+glm convert --list"""
+
+_BITS = {"keep": None, "none": 0, "int8": 8, "int4": 4}
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("source", nargs="?", help="folder (or single file) to read")
+    parser.add_argument("target", nargs="?", help="folder to write; it must not exist")
+    parser.add_argument(
+        "--from", dest="source_format", metavar="FORMAT", help="default: recognised"
+    )
+    parser.add_argument("--to", metavar="FORMAT", default="glm-lab", help="(default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="list the formats and leave")
+    parser.add_argument("--tp", type=int, default=1, help="tensor-parallel files to write (1)")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16", "float16"], help="default: as it is stored"
+    )
+    parser.add_argument(
+        "--quantize",
+        choices=list(_BITS),
+        default="keep",
+        help="how the linears are stored; none turns quantized rows into numbers (default: keep)",
+    )
+    parser.add_argument(
+        "--max-shard-size",
+        default="5GB",
+        metavar="SIZE",
+        help="largest file (default: %(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and say what was written."""
+    from glm_core.checkpoint.formats import FORMATS
+
+    if args.list:
+        width = max(map(len, FORMATS))
+        listing = "\n".join(f"{name:<{width}}  {f.holds}" for name, f in FORMATS.items())
+        emit(args, {name: format.holds for name, format in FORMATS.items()}, listing)
+        return 0
+    if args.source is None or args.target is None:
+        raise ValueError("give the folder to read and the folder to write, or --list")
+    return _convert(args)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    import time
+
+    from glm_core.checkpoint.convert import convert
+
+    begin = time.monotonic()
+    done = convert(
+        args.source,
+        args.target,
+        args.to,
+        source_format=args.source_format,
+        ranks=args.tp,
+        dtype=_dtype(args.dtype),
+        bits=_BITS[args.quantize],
+        max_shard_bytes=parse_size(args.max_shard_size, "--max-shard-size"),
+    )
+    seconds = time.monotonic() - begin
+    result = {
+        "folder": str(done.folder),
+        "from": done.source_format,
+        "to": done.format,
+        "parameters": done.parameters,
+        "bytes": done.bytes,
+        "seconds": round(seconds, 2),
+    }
+    files = len(list(Path(done.folder).glob("*.safetensors")))
+    emit(
+        args,
+        result | {"files": files},
+        f"{done.source_format} -> {done.format}: {done.parameters:,} parameters, "
+        f"{done.bytes / 1e9:.2f} GB in {files} file(s), {seconds:.1f} s: {done.folder}",
+    )
+    return 0
+
+
+def parse_size(text: str, flag: str) -> int:
+    """Bytes in e.g. "5GB", "512MiB" or "1000000".
+
+    Raises:
+        ValueError: it is no size.
+    """
+    found = re.fullmatch(r"([0-9.]+) *([KMG]i?B)?", text.strip(), re.IGNORECASE)
+    try:
+        size = int(float(found[1]) * _UNITS[(found[2] or "").upper()]) if found else 0
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise ValueError(f"{flag} is {text!r}: write a size such as 5GB, 512MiB or 1000000")
+    return size
+
+
+def _dtype(name: str | None) -> torch.dtype | None:
+    import torch
+
+    return None if name is None else getattr(torch, name)
