@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ glm convert chatglm3-6b out/chatglm3-int4 --to chatglm2 --quantize int4
 glm convert --list"""
 
 _BITS = {"keep": None, "none": 0, "int8": 8, "int4": 4}
-_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +66,7 @@ def _convert(args: argparse.Namespace) -> int:
     import time
 
     from glm_core.checkpoint.convert import convert
+    from glm_core.checkpoint.device_memory import parse_memory
 
     begin = time.monotonic()
     done = convert(
@@ -78,7 +77,7 @@ def _convert(args: argparse.Namespace) -> int:
         ranks=args.tp,
         dtype=_dtype(args.dtype),
         bits=_BITS[args.quantize],
-        max_shard_bytes=parse_size(args.max_shard_size, "--max-shard-size"),
+        max_shard_bytes=parse_memory(args.max_shard_size, "--max-shard-size"),
     )
     seconds = time.monotonic() - begin
     result = {
@@ -97,22 +96,6 @@ def _convert(args: argparse.Namespace) -> int:
         f"{done.bytes / 1e9:.2f} GB in {files} file(s), {seconds:.1f} s: {done.folder}",
     )
     return 0
-
-
-def parse_size(text: str, flag: str) -> int:
-    """Bytes in e.g. "5GB", "512MiB" or "1000000".
-
-    Raises:
-        ValueError: it is no size.
-    """
-    found = re.fullmatch(r"([0-9.]+) *([KMG]i?B)?", text.strip(), re.IGNORECASE)
-    try:
-        size = int(float(found[1]) * _UNITS[(found[2] or "").upper()]) if found else 0
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise ValueError(f"{flag} is {text!r}: write a size such as 5GB, 512MiB or 1000000")
-    return size
 
 
 def _dtype(name: str | None) -> torch.dtype | None:
