@@ -6,8 +6,9 @@ import hashlib
 import json
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from glm_core.tokenizer.specials import (
     CLS,
@@ -18,9 +19,11 @@ from glm_core.tokenizer.specials import (
     MASK,
     SMASK,
     SOP,
+    with_other_names,
 )
 
 VERSION = 1
+CONFIG_NAME = "tokenizer_config.json"
 
 
 class ReleasedTokenizer(ABC):
@@ -30,13 +33,16 @@ class ReleasedTokenizer(ABC):
 
     Args:
         files: vocabulary files as released; `save` copies them.
-        specials: id of every special token by its name; several names may stand for one id. The
-            first name of an id is the one shown.
+        specials: id of every special token by the names that the model uses; several names may
+            stand for one id. The first name of an id is the one shown. The family's common names
+            (`specials.with_other_names`) are added.
         vocab_size: number of ids, special ones included.
         stop_names: special tokens that end an answer.
+        nameless_ids: ids that stand for no text and have no name: gaps, pictures.
+        options: what else `load` needs to know, by its key in tokenizer_config.json.
     """
 
-    kind: str
+    kind: ClassVar[str]
     """How tokenizer_config.json names this class."""
 
     def __init__(
@@ -45,14 +51,17 @@ class ReleasedTokenizer(ABC):
         specials: Mapping[str, int],
         vocab_size: int,
         stop_names: Sequence[str],
+        nameless_ids: Collection[int] = (),
+        options: Mapping[str, int | str | bool] | None = None,
     ) -> None:
         self._files = tuple(Path(file) for file in files)
-        self._specials = dict(specials)
+        self._specials = with_other_names(specials)
         self._names: dict[int, str] = {}
         for name, token in self._specials.items():
             self._names.setdefault(token, name)
         self._vocab_size = vocab_size
-        self.special_ids = frozenset(self._names)
+        self._options = dict(options or {})
+        self.special_ids = frozenset([*self._names, *nameless_ids])
         self.stop_ids = tuple(sorted({self.token_id(name) for name in stop_names}))
 
     @abstractmethod
@@ -73,11 +82,26 @@ class ReleasedTokenizer(ABC):
         Raises:
             ValueError: for an id outside the vocabulary.
         """
-        return b"".join(self._piece(int(token)) for token in ids)
+        return b"".join(self.piece(token) for token in self.text_ids(ids))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; bytes that are no complete character become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def text_ids(self, ids: Iterable[int]) -> list[int]:
+        """`ids` without the special ones.
+
+        Raises:
+            ValueError: for an id outside the vocabulary.
+        """
+        tokens = [int(token) for token in ids]
+        for token in tokens:
+            if not 0 <= token < self._vocab_size:
+                raise ValueError(
+                    f"token id {token} is outside the vocabulary of {self._vocab_size}: "
+                    "the ids come from another tokenizer"
+                )
+        return [token for token in tokens if token not in self.special_ids]
 
     @property
     def vocab_size(self) -> int:
@@ -134,7 +158,7 @@ class ReleasedTokenizer(ABC):
         return name in self._specials
 
     def token_id(self, name: str) -> int:
-        """Id of the special token called `name`.
+        """Id of the special token called `name`, by the model's own name or the family's.
 
         Raises:
             ValueError: if there is no such special token.
@@ -150,7 +174,9 @@ class ReleasedTokenizer(ABC):
         """The special token's name, or the piece's text (raw bytes as \\xNN)."""
         if token in self._names:
             return self._names[token]
-        return self._piece(int(token)).decode("utf-8", errors="backslashreplace")
+        if token in self.special_ids:
+            return f"<|reserved_{token}|>"
+        return self.decode_bytes([token]).decode("utf-8", errors="backslashreplace")
 
     def save(self, folder: Path | str) -> None:
         """Copies the vocabulary files and writes tokenizer_config.json."""
@@ -164,24 +190,15 @@ class ReleasedTokenizer(ABC):
             "version": VERSION,
             "vocab_size": self.vocab_size,
             "special_tokens": self._specials,
+            **self._options,
         }
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+        (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
 
     def fingerprint(self) -> str:
         """sha256 of the vocabulary files and of the special ids."""
         digest = hashlib.sha256(self.kind.encode())
         for file in self._files:
             digest.update(file.read_bytes())
-        digest.update(json.dumps(self._specials, sort_keys=True).encode())
+        digest.update(json.dumps([self._specials, self._options], sort_keys=True).encode())
         return digest.hexdigest()
-
-    def _piece(self, token: int) -> bytes:
-        if token in self._names:
-            return b""
-        if not 0 <= token < self.vocab_size:
-            raise ValueError(
-                f"token id {token} is outside the vocabulary of {self.vocab_size}: "
-                "the ids come from another tokenizer"
-            )
-        return self.piece(token)

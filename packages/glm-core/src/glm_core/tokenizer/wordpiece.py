@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,17 @@ VOCAB_FILE = "vocab.txt"
 UNKNOWN = "[UNK]"
 CONTINUATION = "##"
 UNUSED = re.compile(r"\[unused\d+\]")
+IDEOGRAPHS = (
+    range(0x3400, 0x4DC0),
+    range(0x4E00, 0xA000),
+    range(0xF900, 0xFB00),
+    range(0x20000, 0x2A6E0),
+    range(0x2A700, 0x2B740),
+    range(0x2B740, 0x2B820),
+    range(0x2B820, 0x2CEB0),
+    range(0x2F800, 0x2FA20),
+)
+"""Code points that stand alone as words, as in BERT."""
 MAX_CHARS_PER_WORD = 100
 """A longer word is unknown as a whole, as in BERT."""
 
@@ -41,7 +53,7 @@ class WordPieceTokenizer(ReleasedTokenizer):
             specials: ids by name.
             files: vocabulary files that `save` copies.
         """
-        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+        from tokenizers import Tokenizer, models, pre_tokenizers
 
         unused = {token for token, piece in enumerate(vocab) if UNUSED.fullmatch(piece)}
         super().__init__(
@@ -52,15 +64,14 @@ class WordPieceTokenizer(ReleasedTokenizer):
             nameless_ids=unused | gaps(specials, len(vocab)),
         )
         self._pieces = [_bytes_of(piece) for piece in vocab]
-        self._bpe = Tokenizer(
+        self._model = Tokenizer(
             models.WordPiece(
                 {piece: token for token, piece in enumerate(vocab)},
                 unk_token=UNKNOWN,
                 max_input_chars_per_word=MAX_CHARS_PER_WORD,
             )
         )
-        self._bpe.normalizer = normalizers.BertNormalizer(lowercase=True)
-        self._bpe.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
 
     @classmethod
     def load(cls, folder: Path | str) -> WordPieceTokenizer:
@@ -80,13 +91,13 @@ class WordPieceTokenizer(ReleasedTokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; never a special id."""
-        ids: list[int] = self._bpe.encode(valid_utf8(text), add_special_tokens=False).ids
+        ids: list[int] = self._model.encode(basic_words(text), add_special_tokens=False).ids
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, in parallel."""
-        clean = [valid_utf8(text) for text in texts]
-        batch = self._bpe.encode_batch_fast(clean, add_special_tokens=False)
+        clean = [basic_words(text) for text in texts]
+        batch = self._model.encode_batch_fast(clean, add_special_tokens=False)
         return [encoding.ids for encoding in batch]
 
     def piece(self, token: int) -> bytes:
@@ -101,6 +112,49 @@ class WordPieceTokenizer(ReleasedTokenizer):
     def pad_id(self) -> int:
         """Id of [PAD], which ends a document too."""
         return self.token_id("[PAD]")
+
+
+class _Table(dict[int, str]):
+    """What `str.translate` puts in the place of each character, found by a rule when first met."""
+
+    def __init__(self, rule: Callable[[str], str]) -> None:
+        super().__init__()
+        self._rule = rule
+
+    def __missing__(self, code: int) -> str:
+        self[code] = self._rule(chr(code))
+        return self[code]
+
+
+def _clean(char: str) -> str:
+    """Drops control characters, makes white space a space, sets ideographs apart."""
+    if char in "\t\n\r" or unicodedata.category(char) == "Zs":
+        return " "
+    if char in "\0\ufffd" or unicodedata.category(char).startswith("C"):
+        return ""
+    return f" {char} " if any(ord(char) in block for block in IDEOGRAPHS) else char
+
+
+def _split(char: str) -> str:
+    """Drops accents (after decomposition) and sets punctuation apart."""
+    category = unicodedata.category(char)
+    if category == "Mn":
+        return ""
+    symbol = char.isascii() and char.isprintable() and not char.isalnum() and char != " "
+    return f" {char} " if symbol or category.startswith("P") else char
+
+
+_CLEAN, _SPLIT = _Table(_clean), _Table(_split)
+
+
+def basic_words(text: str) -> str:
+    """`text` in lower case without accents, white space between words, marks and ideographs.
+
+    The tokenizers library's BertNormalizer is not used: it knows an older Unicode and leaves out
+    256 ideographs, so a few hundred characters would get other ids than in the original.
+    """
+    lowered = valid_utf8(text).translate(_CLEAN).lower()
+    return unicodedata.normalize("NFD", lowered).translate(_SPLIT)
 
 
 def read_vocab(path: Path) -> list[str]:
