@@ -42,6 +42,9 @@ class LetterTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return self.decode_bytes(ids).decode()
 
+    def has(self, name: str) -> bool:
+        return name in self._names
+
     def token_id(self, name: str) -> int:
         return self._names[name]
 

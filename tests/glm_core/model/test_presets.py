@@ -12,9 +12,15 @@ from glm_core.model.presets import PRESETS, preset
 EXACT = {
     "chatglm-6b": 6_173_286_400,
     "chatglm2-6b": 6_243_584_000,
+    "chatglm2-6b-32k": 6_243_584_000,
     "chatglm3-6b": 6_243_584_000,
+    "chatglm3-6b-32k": 6_243_584_000,
     "glm-4-9b": 9_399_951_360,
+    "glm-4-9b-chat": 9_399_951_360,
+    "codegeex4-9b": 9_399_951_360,
     "llama-7b": 6_738_415_616,
+    "vicuna-7b": 6_738_415_616,
+    "vicuna-7b-v1.5": 6_738_415_616,
     "codegeex-13b": 12_873_943_040,
     "codegeex2-6b": 6_243_584_000,
 }
@@ -31,6 +37,7 @@ ROUNDED = {
     "glm-130b": 130e9,
     "chatglm-6b-v0": 6.2e9,
     "glm-4-9b-0414": 9.4e9,
+    "glm-4-9b-chat-1m": 9.48e9,
 }
 TOLERANCE = 0.05
 # Published with the count of glm-large, whose blocks they share; their vocabularies are larger.

@@ -44,9 +44,13 @@ class EagerAttention:
         q_BNTH = rearrange(q_BTNH, "b t n h -> b n t h")
         k_BNSH = repeat(k_BSKH, "b s k h -> b (k g) s h", g=group)
         v_BNSH = repeat(v_BSKH, "b s k h -> b (k g) s h", g=group)
+        weights_BNTS = self.weights(q_BNTH, k_BNSH, mask, scaling)
+        weights_BNTS = F.dropout(weights_BNTS, dropout, training=dropout > 0)
+        return rearrange(torch.matmul(weights_BNTS, v_BNSH), "b n t h -> b t n h")
+
+    def weights(self, q_BNTH: Tensor, k_BNSH: Tensor, mask: Tensor, scaling: Scaling) -> Tensor:
+        """Returns the attention weights, [B, N, T, S] in the queries' dtype."""
         scores_BNTS = torch.matmul(
             q_BNTH * (scaling.scale / scaling.coefficient), k_BNSH.transpose(-1, -2)
         )
-        weights_BNTS = scale_mask_softmax(scores_BNTS, mask, scaling.coefficient)
-        weights_BNTS = F.dropout(weights_BNTS, dropout, training=dropout > 0)
-        return rearrange(torch.matmul(weights_BNTS, v_BNSH), "b n t h -> b t n h")
+        return scale_mask_softmax(scores_BNTS, mask, scaling.coefficient)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glm_core.attention.backend import MaskRequest, Scaling
-from glm_core.attention.spec import Causal, Full, check_rows, materialize
+from glm_core.attention.spec import Causal, Full, Prefixed, check_rows, materialize
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,8 @@ class SdpaAttention:
 
     def prepare(self, request: MaskRequest) -> SdpaMask:
         check_rows(request.spec, request.batch)
-        sees_all = isinstance(request.spec, Full) or (
-            isinstance(request.spec, Causal) and request.q_len == 1
-        )
+        spec = request.spec.inner if isinstance(request.spec, Prefixed) else request.spec
+        sees_all = isinstance(spec, Full) or (isinstance(spec, Causal) and request.q_len == 1)
         if sees_all and request.q_offset + request.q_len == request.kv_len:
             return SdpaMask()
         if isinstance(request.spec, Causal) and request.q_offset == 0:

@@ -147,6 +147,32 @@ class RightPadded(MaskSpec):
         return visible
 
 
+@dataclass(frozen=True)
+class Prefixed(MaskSpec):
+    """`inner` moved right by `count` columns that every column of every row sees.
+
+    The keys and values of a tuned prefix stand there (P-tuning v2, arXiv 2110.07602): in front of
+    padding too, so that it is the same prefix for each row.
+    """
+
+    inner: MaskSpec
+    count: int
+
+    @property
+    def rows(self) -> int | None:
+        return self.inner.rows
+
+    def mask_mod(self, length: int, device: torch.device) -> MaskMod:
+        inner = self.inner.mask_mod(max(length - self.count, 0), device)
+
+        def visible(b: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            text_q, text_k = q - self.count, k - self.count
+            shifted = inner(b, text_q.clamp(min=0), text_k.clamp(min=0))
+            return (text_k < 0) | (shifted & (text_q >= 0))
+
+        return visible
+
+
 def materialize(
     spec: MaskSpec, batch: int, q_len: int, kv_len: int, q_offset: int, device: torch.device
 ) -> Tensor:
@@ -176,5 +202,5 @@ def check_rows(spec: MaskSpec, batch: int) -> None:
             f"mask {type(spec).__name__} describes {spec.rows} rows but the batch has {batch}: "
             "build the mask from the same batch as the input ids"
         )
-    if isinstance(spec, LeftPadded | RightPadded):
+    if isinstance(spec, LeftPadded | RightPadded | Prefixed):
         check_rows(spec.inner, batch)

@@ -40,8 +40,10 @@ class DecodingBatch:
         weight = model.word_embeddings.weight
         self.model = model
         self.device = weight.device
+        self.num_front = 0 if model.prefix is None else model.prefix.prefix_len
+        """Columns of a tuned prefix: the cache holds them before all rows, padding included."""
         self.cache = KVCache.for_model(
-            model.config, len(starts), capacity, weight.dtype, weight.device
+            model.config, len(starts), self.num_front + capacity, weight.dtype, weight.device
         )
         longest = max(len(start.input_ids) for start in starts)
         self.pads = [longest - len(start.input_ids) for start in starts]
@@ -98,8 +100,12 @@ class DecodingBatch:
         """Removes filler: brings every row's text back to the same last column."""
         length = max(self.columns)
         pads = [length - count for count in self.columns]
-        self.cache.move_rows(self.pads, pads, self.columns)
-        self.cache.crop(length)
+        self.cache.move_rows(
+            [self.num_front + pad for pad in self.pads],
+            [self.num_front + pad for pad in pads],
+            self.columns,
+        )
+        self.cache.crop(self.num_front + length)
         self.pads = pads
 
     def _mask(self, num_new: int) -> MaskSpec:
@@ -111,7 +117,8 @@ class DecodingBatch:
 
     def _forward(self, ids: list[list[int]], places: list[list[Place]]) -> Tensor:
         # Outside inference mode: tensors made inside could not be written to outside it.
-        self.cache.reserve(self.cache.length + len(ids[0]))
+        stored = max(self.cache.length, self.num_front)
+        self.cache.reserve(stored + len(ids[0]))
         ids_BT = torch.tensor(ids, device=self.device)
         places_B2T = torch.tensor(places, device=self.device).transpose(1, 2)
         with torch.inference_mode():

@@ -44,7 +44,11 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> KVCache:
-        """Returns an empty cache with the model's number of blocks and heads."""
+        """Returns an empty cache with the model's number of blocks and heads.
+
+        Args:
+            max_len: columns it holds; those of `model.prefix`, where there is one, count too.
+        """
         return cls(
             config.num_blocks, batch, max_len, config.num_kv_heads, config.head_dim, dtype, device
         )

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from glm_core.model.config import GenerationLayout, TransformerConfig
+from glm_core.model.config import GenerationLayout, PromptFrame, TransformerConfig
 from glm_core.tokenizer.protocol import Tokenizer
-from glm_core.tokenizer.specials import GMASK
+from glm_core.tokenizer.specials import BLANK_TOKENS, GMASK, SOP
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,15 @@ class Layout(Protocol):
 class BlankLayout:
     """GLM: `[CLS] text <eos>`, then per blank `<sop> answer` at the position of its mask token.
 
-    The end token is left out when the text ends with [gMASK], which stands for all that follows.
-    Source: arXiv 2103.10360, section 2; THUDM/GLM generate_samples.py.
+    The end token is left out when the text ends with a blank of `open_ends`: [gMASK] stands for all
+    that follows. Source: arXiv 2103.10360, section 2; THUDM/GLM generate_samples.py.
     """
 
     gmask_goes_on: bool = False
     """GLM-130B: after [gMASK] positions count on instead of staying at the mask."""
     starts_with_cls: bool = True
     ends_with_eos: bool = True
+    open_ends: tuple[str, ...] = (GMASK,)
 
     @property
     def has_blanks(self) -> bool:
@@ -67,7 +68,8 @@ class BlankLayout:
 
     def frame(self, text_ids: list[int], tokenizer: Tokenizer) -> list[int]:
         ids = [tokenizer.cls_id, *text_ids] if self.starts_with_cls else list(text_ids)
-        is_open = not text_ids or text_ids[-1] == tokenizer.gmask_id
+        blanks = {tokenizer.token_id(name) for name in self.open_ends if tokenizer.has(name)}
+        is_open = not text_ids or text_ids[-1] in blanks
         return ids if is_open or not self.ends_with_eos else [*ids, tokenizer.eos_id]
 
     def opening(self, tokenizer: Tokenizer) -> list[int]:
@@ -106,8 +108,17 @@ class CausalLayout:
         return context_len + step, 0
 
 
+_BEFORE_CAUSAL = {PromptFrame.gmask_sop: (GMASK, SOP), PromptFrame.bos: ("<s>",)}
+
+
 def layout_for(config: TransformerConfig) -> Layout:
     """Returns the layout that a model's config names."""
+    frame = config.prompt_frame
     if config.generation_layout == GenerationLayout.causal:
-        return CausalLayout()
-    return BlankLayout(gmask_goes_on=config.generation_layout == GenerationLayout.blank_1d)
+        return CausalLayout(_BEFORE_CAUSAL.get(frame, ()))
+    return BlankLayout(
+        gmask_goes_on=config.generation_layout == GenerationLayout.blank_1d,
+        starts_with_cls=frame in (PromptFrame.cls_eos, PromptFrame.cls_eos_unless_blank),
+        ends_with_eos=frame != PromptFrame.bare,
+        open_ends=(GMASK,) if frame == PromptFrame.cls_eos else BLANK_TOKENS,
+    )

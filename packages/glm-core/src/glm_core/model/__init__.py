@@ -7,9 +7,12 @@ from glm_core.model.config import (
     GenerationLayout,
     Norm,
     Position,
+    PromptFrame,
     QkvLayout,
     Residual,
     RopeLayout,
+    RopePrecision,
+    ScoreOrder,
     TransformerConfig,
 )
 from glm_core.model.transformer import Transformer
@@ -21,9 +24,12 @@ __all__ = [
     "GenerationLayout",
     "Norm",
     "Position",
+    "PromptFrame",
     "QkvLayout",
     "Residual",
     "RopeLayout",
+    "RopePrecision",
+    "ScoreOrder",
     "Transformer",
     "TransformerConfig",
 ]

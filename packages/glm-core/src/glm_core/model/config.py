@@ -5,94 +5,54 @@ field, never its name.
 """
 
 from dataclasses import asdict, dataclass, fields
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import Any
 
+from glm_core.model.choices import (
+    Activation,
+    GateHalf,
+    GeluForm,
+    GenerationLayout,
+    Norm,
+    Position,
+    PromptFrame,
+    QkvLayout,
+    Residual,
+    RopeLayout,
+    RopePrecision,
+    ScoreOrder,
+)
 
-class Norm(StrEnum):
-    """Which normalisation."""
+__all__ = [
+    "Activation",
+    "GateHalf",
+    "GeluForm",
+    "GenerationLayout",
+    "Norm",
+    "Position",
+    "PromptFrame",
+    "QkvLayout",
+    "Residual",
+    "RopeLayout",
+    "RopePrecision",
+    "ScoreOrder",
+    "TransformerConfig",
+]
 
-    layernorm = "layernorm"
-    rmsnorm = "rmsnorm"
-
-
-class Residual(StrEnum):
-    """How a sub-layer f joins the residual stream x."""
-
-    pre = "pre"
-    """x + f(norm(x)): GLM, ChatGLM2/3, GLM-4."""
-    deepnorm = "deepnorm"
-    """residual_scale * norm(x) + f(norm(x)): GLM-130B and ChatGLM-6B scale the normalised input."""
-    sandwich = "sandwich"
-    """x + norm'(f(norm(x))): GLM-4-0414."""
-
-
-class Activation(StrEnum):
-    """The non-linearity of the feed-forward network."""
-
-    gelu = "gelu"
-    geglu = "geglu"
-    swiglu = "swiglu"
-
-
-class GeluForm(StrEnum):
-    """Which GELU: tanh and erf differ by up to 5e-4, quick from both by up to 2e-2."""
-
-    tanh = "tanh"
-    """x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): GLM, ChatGLM-6B."""
-    erf = "erf"
-    """x times the normal distribution function: GLM-130B."""
-    quick = "quick"
-    """x sigmoid(1.702 x): CodeGeeX-13B."""
-
-
-class GateHalf(StrEnum):
-    """Which half of the doubled projection passes through the activation."""
-
-    first = "first"
-    second = "second"
-
-
-class Position(StrEnum):
-    """How columns learn where they are."""
-
-    learned_2d = "learned_2d"
-    """Two learned tables, for the position and the block position, added to the embedding: GLM."""
-    learned = "learned"
-    """One learned table for the position, added to the embedding: CodeGeeX-13B."""
-    rope = "rope"
-    """Rotary embedding of the position: GLM-130B, ChatGLM2/3, GLM-4."""
-    rope_2d = "rope_2d"
-    """Half the head rotated by the position, half by the block position: ChatGLM-6B."""
-
-
-class RopeLayout(StrEnum):
-    """Which two of a head's dimensions rotate together."""
-
-    halves = "halves"
-    """i with i + rotary_dim / 2: GPT-NeoX, GLM-130B, LLaMA."""
-    interleaved = "interleaved"
-    """2i with 2i + 1: ChatGLM2/3, GLM-4."""
-
-
-class QkvLayout(StrEnum):
-    """How the rows of the fused query-key-value projection are ordered."""
-
-    concatenated = "concatenated"
-    """[all queries; all keys; all values]: GLM, and ChatGLM2/3 with its two key/value groups."""
-    interleaved = "interleaved"
-    """[queries, key, value] of one key/value group after the other: GLM-130B and ChatGLM-6B."""
-
-
-class GenerationLayout(StrEnum):
-    """Where the model expects the text it writes."""
-
-    blank = "blank"
-    """Every blank: position of its mask token, block positions 1, 2, ...: GLM, ChatGLM-6B."""
-    blank_1d = "blank_1d"
-    """[MASK], [sMASK]: position of the mask token. [gMASK]: positions go on: GLM-130B."""
-    causal = "causal"
-    """No blanks; positions go on: ChatGLM2/3, GLM-4, LLaMA."""
+_CAUSAL_FRAMES = (PromptFrame.gmask_sop, PromptFrame.bos)
+_BLANK_FRAMES = (
+    PromptFrame.cls_eos,
+    PromptFrame.cls_eos_unless_blank,
+    PromptFrame.eos_unless_blank,
+)
+_POSITIVE = (
+    "norm_eps",
+    "rope_theta",
+    "rope_position_scale",
+    "attention_scale",
+    "residual_scale",
+    "init_std",
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -130,6 +90,9 @@ class TransformerConfig:
     position: Position = Position.learned_2d
     rope_layout: RopeLayout = RopeLayout.halves
     rope_theta: float = 10000.0
+    rope_position_scale: float = 1.0
+    """Positions are divided by this before rotating: 4 in ChatGLM2-6B-32k, whose config.json calls
+    it rope_ratio. In ChatGLM3 and GLM-4 rope_ratio multiplies rope_theta instead."""
     rotary_dim: int = 0
     """How many leading dimensions of a head rotate; 0 means all."""
 
@@ -138,6 +101,11 @@ class TransformerConfig:
     dense_bias: bool = True
     """Bias of attention's output projection."""
     mlp_bias: bool = True
+    reference_numerics: bool = False
+    """Whether to round as the original code does where its order of operations shows in half
+    precision (rope_precision, score_order), instead of in the better-conditioned order."""
+    rope_precision: RopePrecision = RopePrecision.full
+    score_order: ScoreOrder = ScoreOrder.fused
     attention_scale: float = 1.0
     """PB-relax: scores are computed this many times smaller and restored inside the softmax."""
     layer_number_scaling: bool = False
@@ -153,6 +121,7 @@ class TransformerConfig:
     attention_dropout: float = 0.0
     init_std: float = 0.02
     generation_layout: GenerationLayout = GenerationLayout.blank
+    prompt_frame: PromptFrame = PromptFrame.auto
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -184,6 +153,7 @@ class TransformerConfig:
             f"must divide num_heads ({self.num_heads})",
         )
         self._check_positions()
+        self._check_frame()
         self._check_ranges()
 
     def _check_positions(self) -> None:
@@ -209,6 +179,17 @@ class TransformerConfig:
                 self.rope_layout.value,
                 "must be halves when position is rope_2d",
             )
+
+    def _check_frame(self) -> None:
+        is_causal = self.generation_layout == GenerationLayout.causal
+        if self.prompt_frame == PromptFrame.auto:
+            self.prompt_frame = PromptFrame.bare if is_causal else PromptFrame.cls_eos
+        _require(
+            self.prompt_frame not in (_BLANK_FRAMES if is_causal else _CAUSAL_FRAMES),
+            "prompt_frame",
+            self.prompt_frame.value,
+            f"does not belong to generation_layout {self.generation_layout.value}: choose auto",
+        )
 
     def _check_ranges(self) -> None:
         _require(
@@ -238,7 +219,7 @@ class TransformerConfig:
             self.embedding_grad_scale,
             "must be in (0, 1]",
         )
-        for name in ("norm_eps", "rope_theta", "attention_scale", "residual_scale", "init_std"):
+        for name in _POSITIVE:
             _require(getattr(self, name) > 0, name, getattr(self, name), "must be positive")
 
     @property

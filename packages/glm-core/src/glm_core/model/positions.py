@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from glm_core.model.config import Position, RopeLayout, TransformerConfig
-from glm_kernels import apply_rope, apply_rope_2d, rope_tables
+from glm_core.model.config import Position, RopeLayout, RopePrecision, TransformerConfig
+from glm_kernels import apply_rope, apply_rope_2d, reference, rope_tables
 
 
 def as_2d_positions(position_ids: Tensor | None, input_ids_BT: Tensor, offset: int) -> Tensor:
@@ -59,33 +59,70 @@ class LearnedPositions(nn.Module):
 
 @dataclass(frozen=True)
 class Rotation:
-    """Rotary tables of one forward, shared by all layers. cos and sin are fp32 [B, T, R]."""
+    """Rotary tables of one forward, shared by all layers. cos and sin are [B, T, R].
+
+    They are fp32, and x is rotated in fp32; but for `reference_numerics` with a rope_precision.
+    """
 
     cos: Tensor
     sin: Tensor
     block_cos: Tensor | None
     block_sin: Tensor | None
     interleaved: bool
+    rounds_each_step: bool = False
+    """Rotate by the plain formula, in the dtype that x and tables share, as the originals do."""
 
     def __call__(self, x_BTNH: Tensor) -> Tensor:
         """Rotates queries or keys."""
+        if self.rounds_each_step:
+            return self._rotate_plainly(x_BTNH)
         if self.block_cos is None or self.block_sin is None:
             return apply_rope(x_BTNH, self.cos, self.sin, self.interleaved)
         return apply_rope_2d(x_BTNH, self.cos, self.sin, self.block_cos, self.block_sin)
 
+    def _rotate_plainly(self, x_BTNH: Tensor) -> Tensor:
+        if self.block_cos is None or self.block_sin is None:
+            return reference.apply_rope(x_BTNH, self.cos, self.sin, self.interleaved)
+        return reference.apply_rope_2d(x_BTNH, self.cos, self.sin, self.block_cos, self.block_sin)
 
-def build_rotation(config: TransformerConfig, position_ids_B2T: Tensor) -> Rotation | None:
+
+def build_rotation(
+    config: TransformerConfig, position_ids_B2T: Tensor, dtype: torch.dtype = torch.float32
+) -> Rotation | None:
     """Computes the rotary tables for a batch; None for learned positions.
+
+    Args:
+        dtype: of queries and keys; only `reference_numerics` asks for it.
 
     Source: arXiv 2104.09864, eq. 15; two-dimensional form: arXiv 2210.02414, appendix B.3.
     """
     if not config.is_rotary:
         return None
     interleaved = config.rope_layout == RopeLayout.interleaved
+    dims = config.rotary_dim if config.position == Position.rope else config.head_dim // 2
+    positions_B2T = position_ids_B2T
+    if config.rope_position_scale != 1.0:
+        positions_B2T = position_ids_B2T / config.rope_position_scale
+    precision = config.rope_precision if config.reference_numerics else RopePrecision.full
+    plain = precision != RopePrecision.full
+    cos, sin = _tables(positions_B2T[:, 0], dims, config.rope_theta, precision, dtype)
     if config.position == Position.rope:
-        cos, sin = rope_tables(position_ids_B2T[:, 0], config.rotary_dim, config.rope_theta)
-        return Rotation(cos, sin, None, None, interleaved)
-    half = config.head_dim // 2
-    cos, sin = rope_tables(position_ids_B2T[:, 0], half, config.rope_theta)
-    block_cos, block_sin = rope_tables(position_ids_B2T[:, 1], half, config.rope_theta)
-    return Rotation(cos, sin, block_cos, block_sin, interleaved)
+        return Rotation(cos, sin, None, None, interleaved, plain)
+    block = _tables(positions_B2T[:, 1], dims, config.rope_theta, precision, dtype)
+    return Rotation(cos, sin, *block, interleaved, plain)
+
+
+def _tables(
+    positions_BT: Tensor, dims: int, theta: float, precision: RopePrecision, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Returns cos and sin, rounded where `precision` says."""
+    if precision == RopePrecision.full:
+        return rope_tables(positions_BT, dims, theta)
+    if precision == RopePrecision.tables:
+        return rope_tables(positions_BT, dims, theta, dtype)
+    exponent_R = torch.arange(0, dims, 2, device=positions_BT.device).float() / dims
+    frequency_R = (1.0 / theta**exponent_R).half()
+    # bf16, too, counts in fp16: of positions above 256 it knows every second one at best.
+    angle_dtype = torch.float32 if dtype == torch.float32 else torch.float16
+    angle_BTR = positions_BT[..., None].to(angle_dtype) * frequency_R.to(angle_dtype)
+    return angle_BTR.cos().to(dtype), angle_BTR.sin().to(dtype)

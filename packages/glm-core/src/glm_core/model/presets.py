@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from glm_core.model.config import (
     Activation,
@@ -10,9 +11,12 @@ from glm_core.model.config import (
     GenerationLayout,
     Norm,
     Position,
+    PromptFrame,
     QkvLayout,
     Residual,
     RopeLayout,
+    RopePrecision,
+    ScoreOrder,
     TransformerConfig,
 )
 
@@ -27,6 +31,8 @@ def _glm(
         num_layers=num_layers,
         num_heads=num_heads,
         max_position_embeddings=context,
+        score_order=ScoreOrder.multiply_mask,
+        prompt_frame=PromptFrame.cls_eos_unless_blank,
     )
 
 
@@ -47,9 +53,12 @@ def _glm_130b() -> TransformerConfig:
         position=Position.rope,
         qkv_layout=QkvLayout.interleaved,
         layer_number_scaling=True,
+        rope_precision=RopePrecision.tables,
+        score_order=ScoreOrder.fill_before_coefficient,
         embedding_grad_scale=0.1,
         init_std=0.0052,
         generation_layout=GenerationLayout.blank_1d,
+        prompt_frame=PromptFrame.eos_unless_blank,
     )
 
 
@@ -66,15 +75,14 @@ def _chatglm_6b(vocab_size: int) -> TransformerConfig:
         position=Position.rope_2d,
         qkv_layout=QkvLayout.interleaved,
         layer_number_scaling=True,
+        rope_precision=RopePrecision.frequencies,
+        score_order=ScoreOrder.fill_before_coefficient,
+        prompt_frame=PromptFrame.bare,
     )
 
 
 def _chatglm2(
-    num_layers: int,
-    vocab_size: int,
-    context: int,
-    norm_eps: float,
-    residual: Residual = Residual.pre,
+    num_layers: int, vocab_size: int, context: int, norm_eps: float, rope_ratio: float = 1.0
 ) -> TransformerConfig:
     """ChatGLM2 and its successors: causal, RMSNorm, SwiGLU, two key/value heads, half-head RoPE."""
     return TransformerConfig(
@@ -87,19 +95,36 @@ def _chatglm2(
         max_position_embeddings=context,
         norm=Norm.rmsnorm,
         norm_eps=norm_eps,
-        residual=residual,
         activation=Activation.swiglu,
         position=Position.rope,
         rope_layout=RopeLayout.interleaved,
+        rope_theta=10000.0 * rope_ratio,
         rotary_dim=64,
         dense_bias=False,
         mlp_bias=False,
+        rope_precision=RopePrecision.tables,
         tie_embeddings=False,
         generation_layout=GenerationLayout.causal,
+        prompt_frame=PromptFrame.gmask_sop,
     )
 
 
-def _llama_7b() -> TransformerConfig:
+def _chatglm2_32k() -> TransformerConfig:
+    """ChatGLM2-6B-32k reads 32k positions as 8k: its rope_ratio divides them."""
+    return replace(_chatglm2(28, 65024, 32768, 1e-5), rope_position_scale=4.0)
+
+
+def _glm4(context: int, rope_ratio: float) -> TransformerConfig:
+    """GLM-4-9B; the chat models' longer contexts come with a larger base of the frequencies."""
+    return _chatglm2(40, 151552, context, 1.5625e-7, rope_ratio)
+
+
+def _glm4_0414() -> TransformerConfig:
+    """GLM-4-9B-0414: a norm behind each sub-layer too."""
+    return replace(_chatglm2(40, 151552, 32768, 1e-5), residual=Residual.sandwich)
+
+
+def _llama_7b(context: int, norm_eps: float) -> TransformerConfig:
     """LLaMA-7B, and Vicuna-7B on it: the language half of CogVLM. Source: arXiv 2302.13971."""
     return TransformerConfig(
         vocab_size=32000,
@@ -107,8 +132,9 @@ def _llama_7b() -> TransformerConfig:
         num_layers=32,
         num_heads=32,
         ffn_hidden_size=11008,
-        max_position_embeddings=2048,
+        max_position_embeddings=context,
         norm=Norm.rmsnorm,
+        norm_eps=norm_eps,
         activation=Activation.swiglu,
         position=Position.rope,
         qkv_bias=False,
@@ -116,6 +142,7 @@ def _llama_7b() -> TransformerConfig:
         mlp_bias=False,
         tie_embeddings=False,
         generation_layout=GenerationLayout.causal,
+        prompt_frame=PromptFrame.bos,
     )
 
 
@@ -130,6 +157,7 @@ def _codegeex_13b() -> TransformerConfig:
         gelu_form=GeluForm.quick,
         position=Position.learned,
         top_query_layer=True,
+        score_order=ScoreOrder.scale_product,
         generation_layout=GenerationLayout.causal,
     )
 
@@ -150,12 +178,19 @@ PRESETS: dict[str, Callable[[], TransformerConfig]] = {
     "chatglm-6b": lambda: _chatglm_6b(130528),
     "chatglm-6b-v0": lambda: _chatglm_6b(150528),
     "chatglm2-6b": lambda: _chatglm2(28, 65024, 32768, 1e-5),
-    "chatglm3-6b": lambda: _chatglm2(28, 65024, 32768, 1e-5),
-    "glm-4-9b": lambda: _chatglm2(40, 151552, 131072, 1.5625e-7),
-    "glm-4-9b-0414": lambda: _chatglm2(40, 151552, 32768, 1e-5, Residual.sandwich),
-    "llama-7b": _llama_7b,
-    "codegeex-13b": _codegeex_13b,
+    "chatglm2-6b-32k": _chatglm2_32k,
+    "chatglm3-6b": lambda: _chatglm2(28, 65024, 8192, 1e-5),
+    "chatglm3-6b-32k": lambda: _chatglm2(28, 65024, 32768, 1e-5, rope_ratio=50),
     "codegeex2-6b": lambda: _chatglm2(28, 65024, 8192, 1e-5),
+    "glm-4-9b": lambda: _glm4(8192, rope_ratio=1),
+    "glm-4-9b-chat": lambda: _glm4(131072, rope_ratio=500),
+    "glm-4-9b-chat-1m": lambda: replace(_glm4(1048576, rope_ratio=10000), num_kv_heads=4),
+    "codegeex4-9b": lambda: _glm4(131072, rope_ratio=500),
+    "glm-4-9b-0414": _glm4_0414,
+    "llama-7b": lambda: _llama_7b(2048, 1e-6),
+    "vicuna-7b": lambda: _llama_7b(2048, 1e-6),
+    "vicuna-7b-v1.5": lambda: _llama_7b(4096, 1e-5),
+    "codegeex-13b": _codegeex_13b,
 }
 
 

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from glm_core.attention import Causal, MaskRequest, MaskSpec, PreparedAttention, Scaling
-from glm_core.attention.dispatch import prepare_attention
+from glm_core.attention import (
+    Causal,
+    MaskRequest,
+    MaskSpec,
+    Prefixed,
+    PreparedAttention,
+    Scaling,
+    prepare_attention,
+)
+from glm_core.attention.reference import reference_backend
 from glm_core.model.config import (
     Activation,
     GeluForm,
@@ -23,7 +31,8 @@ from glm_core.model.config import (
     Residual,
     TransformerConfig,
 )
-from glm_core.model.norm import LayerNorm, RmsNorm, build_norm
+from glm_core.model.init import init_weights
+from glm_core.model.norm import build_norm
 from glm_core.model.positions import (
     LearnedPositions,
     Rotation,
@@ -32,6 +41,9 @@ from glm_core.model.positions import (
 )
 from glm_core.model.top_query import TopQuery
 from glm_kernels import fused_linear_cross_entropy, geglu, gelu, swiglu
+
+if TYPE_CHECKING:
+    from glm_core.tune.prefix import PrefixEncoder
 
 
 class KVCacheProtocol(Protocol):
@@ -178,6 +190,11 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.attention_backend = attention_backend
+        self.reference_attention = (
+            reference_backend(config.score_order, attention_backend)
+            if config.reference_numerics
+            else None
+        )
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.positions = None if config.is_rotary else LearnedPositions(config)
         self.dropout = nn.Dropout(config.hidden_dropout)
@@ -191,6 +208,8 @@ class Transformer(nn.Module):
             if config.tie_embeddings
             else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         )
+        self.prefix: PrefixEncoder | None = None
+        """P-tuning v2: learned keys and values that every column sees (glm_core.tune.prefix)."""
 
     def forward(
         self,
@@ -204,17 +223,23 @@ class Transformer(nn.Module):
         Args:
             input_ids_BT: int64 token ids.
             position_ids: int64 [B, 2, T] or [B, T]; None counts on from the cache's length.
-            mask: what sees what, in absolute columns; None is Causal().
-            kv_cache: when given, the tokens stand right of the columns already in it.
+            mask: what sees what, in absolute columns, those of a prefix not counted; None is
+                Causal().
+            kv_cache: when given, the tokens stand right of the columns already in it. The first of
+                them are the prefix, where the model has one.
 
         Returns:
             Hidden states for the head, [B, T, D]: after the final norm and the top-query layer.
         """
-        offset = 0 if kv_cache is None else kv_cache.length
+        prefix_len = 0 if self.prefix is None else self.prefix.prefix_len
+        cached = 0 if kv_cache is None else kv_cache.length
+        offset = max(cached - prefix_len, 0)
         position_ids_B2T = as_2d_positions(position_ids, input_ids_BT, offset)
         x_BTD = self.embed(input_ids_BT, position_ids_B2T)
-        attend = self.prepare_mask(mask or Causal(), input_ids_BT, offset)
-        rotate = build_rotation(self.config, position_ids_B2T)
+        attend = self.prepare_mask(mask or Causal(), input_ids_BT, offset, prefix_len)
+        rotate = build_rotation(self.config, position_ids_B2T, self.compute_dtype)
+        if self.prefix is not None and cached == 0:
+            kv_cache = self.prefix.in_front_of(kv_cache, self.compute_dtype)
         for block in self.layers:
             x_BTD = block(x_BTD, attend, rotate, kv_cache)
         hidden_BTD: Tensor = self.final_norm(x_BTD)
@@ -237,16 +262,33 @@ class Transformer(nn.Module):
         out_BTD: Tensor = self.dropout(x_BTD)
         return out_BTD
 
-    def prepare_mask(self, mask: MaskSpec, input_ids_BT: Tensor, offset: int) -> PreparedAttention:
-        """Chooses the attention backend and builds its mask, once for all layers."""
-        device = input_ids_BT.device
-        dtype = self.word_embeddings.weight.dtype
-        if torch.is_autocast_enabled(device.type):
-            dtype = torch.get_autocast_dtype(device.type)
+    def prepare_mask(
+        self, mask: MaskSpec, input_ids_BT: Tensor, offset: int, prefix_len: int = 0
+    ) -> PreparedAttention:
+        """Chooses the attention backend and builds its mask, once for all layers.
+
+        Args:
+            offset: columns of text before the tokens.
+            prefix_len: columns of a prefix before the text.
+        """
+        if prefix_len:
+            mask, offset = Prefixed(mask, prefix_len), offset + prefix_len
         batch, length = input_ids_BT.shape
+        device, dtype = input_ids_BT.device, self.compute_dtype
         request = MaskRequest(mask, batch, length, offset + length, offset, device, dtype)
+        if self.reference_attention is not None:
+            backend = self.reference_attention
+            return PreparedAttention(backend, backend.prepare(request))
         dropout = self.config.attention_dropout if self.training else 0.0
         return prepare_attention(request, self.attention_backend, dropout)
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Dtype of queries and keys: the weights', or autocast's."""
+        weight = self.word_embeddings.weight
+        if torch.is_autocast_enabled(weight.device.type):
+            return torch.get_autocast_dtype(weight.device.type)
+        return weight.dtype
 
     def blocks(self) -> Iterator[Block]:
         """Yields every block: the layers and, last, that of the top-query layer."""
@@ -281,44 +323,6 @@ class Transformer(nn.Module):
         )
         return total, (labels_BT != -100).sum()
 
-    @torch.no_grad()
     def init_weights(self, seed: int) -> None:
-        """Draws fresh weights, the same for the same seed.
-
-        Normal(0, init_std); projections into the residual stream are divided by sqrt(2 L). With
-        deepnorm instead: Xavier-normal, gain 1/sqrt(2 L) on the value, output and feed-forward
-        projections, biases 0. Sources: arXiv 2103.10360, 3.1; arXiv 2210.02414, section 2.1.
-        """
-        generator = torch.Generator(device=self.word_embeddings.weight.device).manual_seed(seed)
-        std = self.config.init_std
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                module.weight.normal_(0.0, std, generator=generator)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                module.bias.zero_()
-            if isinstance(module, LayerNorm | RmsNorm):
-                module.weight.fill_(1.0)
-            if isinstance(module, LayerNorm):
-                module.bias.zero_()
-        depth_gain = 1.0 / math.sqrt(2.0 * self.config.num_blocks)
-        for block in self.blocks():
-            if self.config.residual == Residual.deepnorm:
-                _init_deepnorm(block, depth_gain, generator)
-            else:
-                block.attention.dense.weight.mul_(depth_gain)
-                block.mlp.dense_4h_to_h.weight.mul_(depth_gain)
-
-
-def _init_deepnorm(block: Block, gain: float, generator: torch.Generator) -> None:
-    attention, mlp = block.attention, block.mlp
-    for linear in (attention.query_key_value, attention.dense, mlp.dense_h_to_4h):
-        nn.init.xavier_normal_(linear.weight, generator=generator)
-    nn.init.xavier_normal_(mlp.dense_4h_to_h.weight, generator=generator)
-    for linear in (attention.dense, mlp.dense_h_to_4h, mlp.dense_4h_to_h):
-        linear.weight.mul_(gain)
-    # Splitting the row numbers of the fused projection, as it is split, tells the value rows.
-    rows = torch.arange(
-        attention.query_key_value.out_features, device=attention.dense.weight.device
-    )
-    _, _, value_rows = attention.split(rows[None, None])
-    attention.query_key_value.weight[value_rows.flatten()] *= gain
+        """Draws fresh weights, the same for the same seed; see glm_core.model.init."""
+        init_weights(self, seed)

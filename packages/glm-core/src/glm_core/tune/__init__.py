@@ -1,0 +1,1 @@
+"""Small trained parts that change what a model does, its own weights untouched."""
