@@ -1,7 +1,7 @@
 """A trained model as a folder that every other command reads.
 
 config.json         {"format": "glm-core", "version": 1, "model": {...TransformerConfig}}
-model.safetensors   weights, as trained or int8 (see int8.py)
+model.safetensors   weights, as trained or int8 (see quantize/tensors.py)
 tokenizer.json, tokenizer_config.json
 """
 
@@ -23,8 +23,8 @@ from glm_core.checkpoint.files import (
     write_json,
     write_safetensors,
 )
-from glm_core.checkpoint.int8 import dequantize_tensors, quantize_tensors
 from glm_core.checkpoint.matching import mismatch
+from glm_core.quantize.tensors import dequantize_tensors, quantize_tensors
 
 if TYPE_CHECKING:
     from glm_core.model.transformer import Transformer
