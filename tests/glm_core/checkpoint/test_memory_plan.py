@@ -15,7 +15,7 @@ from glm_core.model.presets import preset
 from glm_core.testing import tiny_config
 
 GB = 10**9
-PLANNER = Planner(preset("glm-4-9b"), "glm-4-9b")
+PLANNER = Planner(preset("glm-4-9b-chat"), "glm-4-9b")
 LONGEST, LAYERS = 131072, 40
 FULL = PLANNER.plan(Choice(torch.bfloat16, None, LONGEST, LAYERS))
 
