@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 
 from torch import Tensor
@@ -31,12 +32,14 @@ class Vocabulary:
     Args:
         tokenizer: knows the special tokens.
         num_logits: rows of the model's head; those beyond the tokenizer are padding.
+        marks: special ids that an answer may hold all the same; they give no text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, num_logits: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, num_logits: int, marks: Collection[int] = ()) -> None:
         self.tokenizer = tokenizer
+        self.marks = frozenset(marks)
         self.stop_ids = list(tokenizer.stop_ids)
-        specials = sorted(tokenizer.special_ids.difference(self.stop_ids))
+        specials = sorted(tokenizer.special_ids.difference(self.stop_ids, self.marks))
         self.excluded_ids = specials + list(range(tokenizer.vocab_size, num_logits))
 
 
@@ -48,20 +51,29 @@ class Answer:
         vocabulary: stop ids and the tokenizer.
         seen_ids: text tokens before this answer, for the repetition penalty.
         budget: columns the context has left for this answer.
+        continues: whether the answer is part of the prompt's text, or a text of its own.
     """
 
     def __init__(
-        self, sampler: Sampler, vocabulary: Vocabulary, seen_ids: list[int], budget: int
+        self,
+        sampler: Sampler,
+        vocabulary: Vocabulary,
+        seen_ids: list[int],
+        budget: int,
+        continues: bool = True,
     ) -> None:
         self.sampler = sampler
         self.vocabulary = vocabulary
         self.tokens: list[int] = []
         self.logprob = 0.0
         self.finish_reason: FinishReason | None = None
+        self.stop_id: int | None = None
+        """The token with which the model ended the answer."""
         self.num_fed = 0
         self._seen = seen_ids
         self._budget = budget
-        self._stream = TextStream(IncrementalDecoder(vocabulary.tokenizer), sampler.config.stop)
+        self._decoder = IncrementalDecoder(vocabulary.tokenizer, continues)
+        self._stream = TextStream(self._decoder, sampler.config.stop)
 
     @property
     def is_done(self) -> bool:
@@ -92,9 +104,11 @@ class Answer:
         """Takes a token that was chosen; returns text that can be shown now."""
         self.logprob += logprob
         if token in self.vocabulary.stop_ids:
+            self.stop_id = token
             return self._finish(FinishReason.stop_token)
         self.tokens.append(token)
-        text = self._stream.push(token)
+        is_mark = token in self.vocabulary.marks
+        text = self._stream.finish() if is_mark else self._stream.push(token)
         if self._stream.stopped:
             self._drop_tokens_of_stop()
             self.finish_reason = FinishReason.stop_string
@@ -117,6 +131,6 @@ class Answer:
 
     def _drop_tokens_of_stop(self) -> None:
         """Keeps the tokens whose text stands before the stop string."""
-        size = len(self.text.encode())
+        size = self._decoder.num_dropped + len(self.text.encode())
         while self.tokens and len(self.vocabulary.tokenizer.decode_bytes(self.tokens)) > size:
             self.tokens.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -106,6 +107,31 @@ def continuation_prompt(text: str, tokenizer: Tokenizer, layout: Layout) -> Prom
     text_ids = [*tokenizer.encode(text.removesuffix(" ")), _marker_id(tokenizer, GMASK)]
     ids = layout.frame(text_ids, tokenizer)
     return Prompt(text, (text, ""), tuple(ids), (BlankSlot(GMASK, ids.index(text_ids[-1])),))
+
+
+def ids_prompt(ids: Sequence[int], tokenizer: Tokenizer, layout: Layout) -> Prompt:
+    """Makes a prompt of a whole context, ready but for the tokens that open the answer.
+
+    Raises:
+        ValueError: there is no token, an id is outside the vocabulary, or a model with blanks is
+            given none.
+    """
+    outside = [token for token in ids if not 0 <= token < tokenizer.vocab_size]
+    if not ids or outside:
+        fault = f"holds the id {outside[0]}" if outside else "is empty"
+        raise ValueError(
+            f"the context {fault}: it must hold ids between 0 and {tokenizer.vocab_size - 1}"
+        )
+    if not layout.has_blanks:
+        return Prompt("", ("", ""), tuple(ids), (BlankSlot("", -1),))
+    markers = {tokenizer.token_id(name): name for name in BLANK_TOKENS if tokenizer.has(name)}
+    columns = [column for column, token in enumerate(ids) if token in markers]
+    if not columns:
+        raise ValueError(
+            f"the context holds no blank to answer in: put the id of {GMASK} at its end"
+        )
+    slot = BlankSlot(markers[ids[columns[-1]]], columns[-1])
+    return Prompt("", ("", ""), tuple(ids), (slot,))
 
 
 def check_room(prompt: Prompt, opening_len: int, limit: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from glm_core.infer.answer import Answer, Vocabulary
@@ -37,8 +37,8 @@ class Request:
 
     def seen_ids(self, vocabulary: Vocabulary) -> list[int]:
         """Returns the text tokens of the prompt and of the answers so far."""
-        marks = {*vocabulary.stop_ids, *vocabulary.excluded_ids}
-        tokens = [token for token in self.prompt.context_ids if token not in marks]
+        special_ids = vocabulary.tokenizer.special_ids
+        tokens = [token for token in self.prompt.context_ids if token not in special_ids]
         for answer in self.answers:
             tokens += answer.tokens
         return tokens
@@ -53,6 +53,7 @@ class Decoder:
     Args:
         model: in evaluation mode.
         configs: one per prompt.
+        marks: special ids that answers may hold.
 
     Raises:
         ValueError: a prompt or its answers do not fit into the model's context.
@@ -65,11 +66,12 @@ class Decoder:
         layout: Layout,
         prompts: Sequence[Prompt],
         configs: Sequence[SamplingConfig],
+        marks: Collection[int] = (),
     ) -> None:
         self.model = model
         self.layout = layout
         self.limit = model.config.max_position_embeddings
-        self.vocabulary = Vocabulary(tokenizer, model.config.vocab_size)
+        self.vocabulary = Vocabulary(tokenizer, model.config.vocab_size, marks)
         self.opening = layout.opening(tokenizer)
         for prompt in prompts:
             check_room(prompt, len(self.opening), self.limit)
@@ -117,7 +119,9 @@ class Decoder:
     def _new_answer(self, request: Request, columns: int) -> Answer:
         later = len(request.prompt.slots) - len(request.answers) - 1
         budget = self.limit - columns - later * (len(self.opening) + 1)
-        return Answer(request.sampler, self.vocabulary, request.seen_ids(self.vocabulary), budget)
+        seen_ids = request.seen_ids(self.vocabulary)
+        continues = bool(request.prompt.text)
+        return Answer(request.sampler, self.vocabulary, seen_ids, budget, continues)
 
     def _open_blank(self, batch: DecodingBatch, rows: list[Request], blank: int) -> list[Request]:
         """Leaves the finished rows behind and feeds the others the opening of their next blank."""

@@ -43,7 +43,7 @@ class TextStream:
         return self._emit(pending, len(pending) - held_back(pending, self._stop))
 
     def finish(self) -> str:
-        """Ends the answer; returns the text that was kept back for a stop string's sake."""
+        """Ends the answer, or a part of it; returns what was kept back for a stop string's sake."""
         return "" if self.stopped else self._emit(self._held, len(self._held))
 
     def _emit(self, pending: str, end: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,9 +12,11 @@ from glm_core.infer.blanks import (
     Prompt,
     blank_prompt,
     continuation_prompt,
+    ids_prompt,
     join_blanks,
 )
 from glm_core.infer.generate import Decoder, Delta, Request
+from glm_core.infer.ids_stream import IdsStream
 from glm_core.infer.layout import Layout, layout_for
 from glm_core.infer.sampling import SamplingConfig
 from glm_core.model.transformer import Transformer
@@ -113,13 +115,33 @@ class TextGenerator:
                 only at the end. Raised here, before the first piece.
         """
         config = config or SamplingConfig()
-        if config.num_beams > 1:
-            raise ValueError(
-                f"sampling.num_beams is {config.num_beams}: it must be 1 when streaming, since "
-                "beam search knows its text only at the end; use generate"
-            )
+        _check_one_beam(config)
         prompt = continuation_prompt(text, self.tokenizer, self.layout)
         return self._stream(prompt, self._decoder([prompt], [config]))
+
+    def stream_ids(
+        self,
+        context_ids: Sequence[int],
+        config: SamplingConfig | None = None,
+        marks: Collection[int] = (),
+    ) -> IdsStream:
+        """Answers a context that is given as ids, for example by a chat format.
+
+        Args:
+            context_ids: everything the model reads, special tokens included; only the tokens
+                that open an answer (<|startofpiece|> where the model fills blanks) are added.
+            config: how to decode.
+            marks: special ids that the answer may hold.
+
+        Raises:
+            ValueError: as `stream`; also when an id is outside the vocabulary, or a model with
+                blanks finds none. Raised here, before the first piece.
+        """
+        config = config or SamplingConfig()
+        _check_one_beam(config)
+        prompt = ids_prompt(context_ids, self.tokenizer, self.layout)
+        decoder = Decoder(self.model, self.tokenizer, self.layout, [prompt], [config], marks)
+        return IdsStream(decoder, self._evaluating())
 
     def _stream(self, prompt: Prompt, decoder: Decoder) -> Iterator[str]:
         is_first = True
@@ -158,6 +180,14 @@ class TextGenerator:
             yield
         finally:
             self.model.train(was_training)
+
+
+def _check_one_beam(config: SamplingConfig) -> None:
+    if config.num_beams > 1:
+        raise ValueError(
+            f"sampling.num_beams is {config.num_beams}: it must be 1 when streaming, since "
+            "beam search knows its text only at the end; use generate"
+        )
 
 
 def _one_config_each(

@@ -1,0 +1,152 @@
+"""``glm chat``: talks with a model in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glm_core.chat import ChatFormat, ChatSession
+    from glm_core.infer import SamplingConfig, TextGenerator
+
+HELP = "talk with a model in the terminal"
+EXAMPLE = """\
+glm chat --model ./chatglm3-6b --dtype bfloat16
+glm chat --model ./glm-4-9b-chat --quantize int4 --system "Answer in one sentence."
+glm chat --model ./chatglm3-6b --tools weather.json --load yesterday.json
+echo "What is a prefix language model?" | glm chat --model ./chatglm2-6b --json"""
+
+FORMATS = ("chatglm", "chatglm2", "chatglm3", "chatglm3-compact", "glm4")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags; without one the model's own default."""
+    parser.add_argument("--model", required=True, help="name, folder or hub id")
+    parser.add_argument("--system", metavar="TEXT", help="system prompt")
+    parser.add_argument("--load", metavar="FILE", help="go on with a conversation saved by /save")
+    parser.add_argument("--tools", metavar="FILE", help="JSON list of the tools it may call")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="how the model reads a conversation (by its tokenizer); chatglm3-compact lists tools "
+        "on one line, as composite_demo does",
+    )
+    parser.add_argument(
+        "--context", type=int, metavar="N", help="tokens of prompt and answer (all the model has)"
+    )
+    loading = parser.add_argument_group("loading")
+    loading.add_argument(
+        "--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)"
+    )
+    loading.add_argument(
+        "--dtype", choices=["float32", "bfloat16", "float16"], help="(one that loses nothing)"
+    )
+    loading.add_argument(
+        "--quantize",
+        choices=["keep", "none", "int8", "int4"],
+        default="keep",
+        help="keep matrices as they are stored, or change them (default: %(default)s)",
+    )
+    loading.add_argument("--max-memory", metavar="SIZE", help="of the device, such as 6GB")
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument("--max-new-tokens", type=int, help="longest answer (1024)")
+    sampling.add_argument("--temperature", type=float, help="0 takes the most probable token")
+    sampling.add_argument("--top-k", type=int, help="sample among the k most probable (all)")
+    sampling.add_argument("--top-p", type=float, help="sample among this probability mass")
+    sampling.add_argument("--min-p", type=float, help="sample above this share of the best (0)")
+    sampling.add_argument("--repetition-penalty", type=float, help="above 1 repeats less (1)")
+    sampling.add_argument("--seed", type=int, help="the same answers again (a new one each time)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the model and talk until the user leaves."""
+    from glm_core.chat import chat_format
+    from glm_core.commands.chat_terminal import ChatTerminal
+
+    tools = read_tools(args.tools)
+    format = chat_format(args.format) if args.format else format_of(args.model)
+    session = open_session(args, _load(args), format, tools)
+    ChatTerminal(session, is_interactive=sys.stdin.isatty(), as_json=args.json).run()
+    return 0
+
+
+def format_of(name_or_folder: str) -> ChatFormat:
+    """The format of a model, known before its weights are read.
+
+    Raises:
+        ValueError: it was not trained to chat.
+    """
+    from glm_core.chat import chat_format_for
+    from glm_core.checkpoint.hub import resolve_model
+    from glm_core.tokenizer import load_tokenizer
+
+    return chat_format_for(load_tokenizer(resolve_model(name_or_folder)).kind)
+
+
+def open_session(
+    args: argparse.Namespace,
+    generator: TextGenerator,
+    format: ChatFormat,
+    tools: list[dict[str, Any]],
+) -> ChatSession:
+    """The session that the flags describe."""
+    from glm_core.chat import ChatSession
+
+    limit = generator.model.config.max_position_embeddings
+    sampling = sampling_config(args, format, args.context or limit)
+    session = ChatSession(generator, format, sampling=sampling, context=args.context)
+    if args.load:
+        session.load(args.load)
+    system = session.system if args.system is None else args.system
+    session.configure(system, tools or session.tools)
+    return session
+
+
+def sampling_config(args: argparse.Namespace, format: ChatFormat, context: int) -> SamplingConfig:
+    """What the flags say, the format's defaults for the rest."""
+    from dataclasses import fields, replace
+
+    from glm_core.chat.session import default_sampling
+    from glm_core.infer import SamplingConfig
+
+    names = {field.name for field in fields(SamplingConfig)}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(default_sampling(format, context), **{"seed": secrets.randbits(32)} | given)
+
+
+def read_tools(path: str | None) -> list[dict[str, Any]]:
+    """The tools in a JSON file.
+
+    Raises:
+        ValueError: the file is missing, or holds something else than a list of tools.
+    """
+    from glm_core.checkpoint.files import read_json
+
+    if path is None:
+        return []
+    example = '[{"name": "get_weather", "description": ..., "parameters": {...}}]'
+    tools = read_json(Path(path), f"--tools takes a JSON file such as {example}")
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        raise ValueError(f"--tools: {path} must hold a list of tools, such as {example}")
+    return tools
+
+
+def _load(args: argparse.Namespace) -> TextGenerator:
+    import torch
+
+    from glm_core.checkpoint.loading import load_model
+    from glm_core.infer import TextGenerator
+
+    model, tokenizer = load_model(
+        args.model,
+        dtype=getattr(torch, args.dtype) if args.dtype else None,
+        device=args.device,
+        quantize=args.quantize,
+        max_memory=args.max_memory,
+        context=args.context,
+    )
+    return TextGenerator(model, tokenizer)
