@@ -24,8 +24,10 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear_module, "_BLOCK_MANY", 34 * 8)
 
 
-# Worst measured relative to the largest output: fp32 2.1e-7, bf16 3.6e-3, fp16 4.5e-4.
-TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+# Worst measured relative to the largest output, over 30 seeds: fp32 4.9e-4 (our weight is the exact
+# product, theirs is rounded to fp16), bf16 1.1e-2 (the weight, the product and the sum with the
+# bias are rounded), fp16 7.4e-4.
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 
 
 @BITS
@@ -58,6 +60,7 @@ def test_output_is_exact_to_fp32_when_the_weight_is_dequantized(
     layer, x = quantized(bits), torch.randn(4, 34)
     weight = dequantize_rows(layer.weight, layer.weight_scale, bits, torch.float32)
     expected = nn.functional.linear(x.double(), weight.double(), layer.bias.double())
+    # worst measured 3.1e-7
     assert (layer(x).double() - expected).abs().max() <= 1e-6 * expected.abs().max()
 
 
@@ -88,8 +91,8 @@ def test_slope_is_the_difference_quotient_when_checked_numerically() -> None:
         ahead, behind = layer(x + 1e-2 * direction), layer(x - 1e-2 * direction)
     quotient = (ahead.square().sum() - behind.square().sum()) / 2e-2
     assert x.grad is not None
-    # a quadratic has no error beyond rounding: measured 1.3e-6
-    assert torch.isclose(quotient, (x.grad * direction).sum(), rtol=1e-4)
+    # a quadratic has no error beyond rounding: worst measured over 30 seeds 1.5e-4
+    assert torch.isclose(quotient, (x.grad * direction).sum(), rtol=1e-3)
 
 
 def test_half_precision_sums_blocks_in_fp32_when_differentiated(
@@ -102,8 +105,8 @@ def test_half_precision_sums_blocks_in_fp32_when_differentiated(
     weight = dequantize_rows(layer.weight, layer.weight_scale, 8, torch.bfloat16)
     assert x.grad is not None
     error = (x.grad.double() - weight.double().sum(0)).abs().max()
-    # one rounding at the end, measured 0.0020 of the largest; summed in bf16 it would be 0.02
-    assert error <= 2.0**-8 * weight.double().sum(0).abs().max()
+    # worst measured 0.0039 of the largest; summed in bf16 it is 0.05
+    assert error <= 6e-3 * weight.double().sum(0).abs().max()
 
 
 def test_autocast_decides_the_dtype_when_on() -> None:

@@ -57,7 +57,7 @@ def test_logits_are_those_of_the_rounded_weights_when_quantized(family: str) -> 
             exact = levels.float() * layer.weight_scale.float()[:, None]
             plain.get_submodule(name).weight.copy_(exact)
         ours, theirs = model.logits(model(IDS)), plain.logits(plain(IDS))
-    # worst measured 9.3e-7 of the largest logit
+    # worst measured 5.6e-7 of the largest logit
     assert (ours - theirs).abs().max() <= 5e-6 * theirs.abs().max()
 
 

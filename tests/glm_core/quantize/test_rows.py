@@ -100,7 +100,7 @@ def test_values_stay_finite_when_rows_are_zero_or_tiny(bits: int, dtype: torch.d
     top = 2 ** (bits - 1) - 1
     # half a level, or where the scale is subnormal what its own rounding (2^-25) makes of it
     allowed = 0.51 * weight.float().abs().amax(1, keepdim=True) / top + top * 2.0**-25
-    # measured worst 4.0 % of max |w| in the last row (4 bits would allow 7 %)
+    # measured worst, of max |w|: 19 % at 1e-7 (the scale's 2^-24 is half of it), 4.3 % at 1e-4
     assert ((back - weight.float()).abs() <= allowed).all()
 
 
