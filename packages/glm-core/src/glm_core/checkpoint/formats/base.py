@@ -16,8 +16,14 @@ from glm_core.model.config import TransformerConfig
 
 T = TypeVar("T")
 
-UNSTORED = ("hidden_dropout", "attention_dropout", "init_std", "embedding_grad_scale")
-"""Fields that only training reads: a format that has no place for them can hold the model."""
+UNSTORED = (
+    "hidden_dropout",
+    "attention_dropout",
+    "init_std",
+    "embedding_grad_scale",
+    "reference_numerics",
+)
+"""Fields of how a model is trained or run: a format without a place for them can hold the model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ Source: config.json and modeling_chatglm.py of THUDM/chatglm-6b, names and shape
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,12 +15,11 @@ from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats.base import Format, is_tied, require_value, value_of
 from glm_core.checkpoint.formats.rows import block, norm
 from glm_core.checkpoint.keymap import Computed, Copy, Entry, Ignored, Table
-from glm_core.model.config import Position, QkvLayout, Residual, TransformerConfig
+from glm_core.model.config import TransformerConfig
+from glm_core.model.presets import preset
 
 _EMBEDDING, _HEAD = "transformer.word_embeddings.weight", "lm_head.weight"
 _ROTARY = "transformer.layers.{layer}.attention.rotary_emb.inv_freq"
-_DEPTH = 28
-"""The block's default depth, which alpha is computed from whatever the config says."""
 
 
 def _matches(folder: WeightFolder) -> bool:
@@ -32,19 +31,19 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     c = folder.config
     require_value(c, "position_encoding_2d", True)
     hidden_size = value_of(c, "hidden_size", int)
-    return TransformerConfig(
+    heads = value_of(c, "num_attention_heads", int)
+    return replace(
+        preset("chatglm-6b"),  # its alpha too: the block takes 28 layers whatever the config says
         vocab_size=value_of(c, "vocab_size", int),
         hidden_size=hidden_size,
         num_layers=value_of(c, "num_layers", int),
-        num_heads=value_of(c, "num_attention_heads", int),
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=0,  # hidden_size / num_heads
+        rotary_dim=0,  # all of it
         ffn_hidden_size=value_of(c, "inner_hidden_size", int, 4 * hidden_size),
         max_position_embeddings=value_of(c, "max_sequence_length", int),
         norm_eps=value_of(c, "layernorm_epsilon", float, 1e-5),
-        residual=Residual.deepnorm,
-        residual_scale=math.sqrt(2 * _DEPTH),
-        position=Position.rope_2d,
-        qkv_layout=QkvLayout.interleaved,
-        layer_number_scaling=True,
         tie_embeddings=is_tied(folder, _HEAD, _EMBEDDING),
     )
 

@@ -5,6 +5,7 @@ Source: reference shapes and names of THUDM/chatglm2-6b, chatglm3-6b, codegeex2-
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,14 +14,8 @@ from torch import Tensor
 from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats.base import Format, require_value, value_of
 from glm_core.checkpoint.keymap import Computed, Entry, Row, Split, Table, gate_parts, qkv_parts
-from glm_core.model.config import (
-    Activation,
-    GenerationLayout,
-    Norm,
-    Position,
-    RopeLayout,
-    TransformerConfig,
-)
+from glm_core.model.config import TransformerConfig
+from glm_core.model.presets import preset
 
 _LAYER, _OURS = "encoder.layers.{layer}", "layers.{layer}"
 _EMBEDDING, _HEAD = "embedding.word_embeddings.weight", "output_layer.weight"
@@ -40,7 +35,9 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     head_dim = value_of(c, "kv_channels", int, hidden // heads)
     groups = value_of(c, "multi_query_group_num", int, heads)
     bias = value_of(c, "add_bias_linear", bool, False)
-    return TransformerConfig(
+    ratio = value_of(c, "rope_ratio", float, 1.0)
+    return replace(
+        preset("chatglm2-6b"),
         vocab_size=value_of(c, "padded_vocab_size", int),
         hidden_size=hidden,
         num_layers=value_of(c, "num_layers", int),
@@ -49,24 +46,26 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
         head_dim=head_dim,
         ffn_hidden_size=value_of(c, "ffn_hidden_size", int),
         max_position_embeddings=value_of(c, "seq_length", int),
-        norm=Norm.rmsnorm,
         norm_eps=value_of(c, "layernorm_epsilon", float),
-        activation=Activation.swiglu,
-        position=Position.rope,
-        rope_layout=RopeLayout.interleaved,
-        rope_theta=10000.0 * value_of(c, "rope_ratio", float, 1.0),
+        rope_theta=10000.0 if _divides_positions(c) else 10000.0 * ratio,
+        rope_position_scale=ratio if _divides_positions(c) else 1.0,
         rotary_dim=head_dim // 2,
         qkv_bias=value_of(c, "add_qkv_bias", bool, False) or bias,
         dense_bias=bias,
         mlp_bias=bias,
         tie_embeddings=value_of(c, "tie_word_embeddings", bool, False),
-        generation_layout=GenerationLayout.causal,
     )
 
 
+def _divides_positions(config: dict[str, Any]) -> bool:
+    """Whether rope_ratio divides the positions, as in ChatGLM2-6B-32k alone."""
+    return "chatglm2" in str(config.get("_name_or_path", "")).lower()
+
+
 def _write_config(config: TransformerConfig) -> dict[str, Any]:
-    ratio = config.rope_theta / 10000.0
-    return {
+    ratio = config.rope_theta / 10000.0 * config.rope_position_scale
+    name = {"_name_or_path": "THUDM/chatglm2-6b-32k"} if config.rope_position_scale != 1 else {}
+    return name | {
         "model_type": "chatglm",
         "architectures": ["ChatGLMModel"],
         "add_bias_linear": config.dense_bias,

@@ -5,13 +5,15 @@ Source: THUDM/CodeGeeX, convert_ckpt_parallel.py and merge_ckpt_parallel.py (nam
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats.base import Format, value_of
 from glm_core.checkpoint.formats.rows import linear, norm
 from glm_core.checkpoint.keymap import Entry, Split, Table, qkv_parts
-from glm_core.model.config import GeluForm, GenerationLayout, Position, TransformerConfig
+from glm_core.model.config import TransformerConfig
+from glm_core.model.presets import preset
 
 _HEAD_DIM = 128
 """Of the one released model; its files do not say it."""
@@ -25,17 +27,17 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     c, ranks = folder.config, len(folder.ranks)
     rows, hidden_size = folder.shape(_PREFIX + _EMBEDDING)
     first_rows = folder.shape(_PREFIX + "transformer.layers.0.mlp.dense_h_to_4h.weight")[0]
-    return TransformerConfig(
+    heads = value_of(c, "num_attention_heads", int, max(1, hidden_size // _HEAD_DIM))
+    return replace(
+        preset("codegeex-13b"),
         vocab_size=value_of(c, "vocab_size", int, rows * ranks),
-        hidden_size=value_of(c, "hidden_size", int, hidden_size),
+        hidden_size=hidden_size,
         num_layers=folder.count_layers(r".*\.transformer\.layers\.(\d+)\."),
-        num_heads=value_of(c, "num_attention_heads", int, max(1, hidden_size // _HEAD_DIM)),
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=0,  # hidden_size / num_heads
         ffn_hidden_size=first_rows * ranks,
         max_position_embeddings=folder.shape(_PREFIX + _POSITIONS)[0],
-        gelu_form=GeluForm.quick,
-        position=Position.learned,
-        top_query_layer=True,
-        generation_layout=GenerationLayout.causal,
     )
 
 

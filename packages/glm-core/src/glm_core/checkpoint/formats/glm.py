@@ -6,6 +6,7 @@ scripts/convert_glm_checkpoint_to_transformers.py; config.json of THUDM/glm-10b.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from glm_core.checkpoint.folder import WeightFolder
@@ -13,6 +14,7 @@ from glm_core.checkpoint.formats.base import Format, require_value, value_of
 from glm_core.checkpoint.formats.rows import block, norm
 from glm_core.checkpoint.keymap import Entry, Ignored, Split, Table
 from glm_core.model.config import TransformerConfig
+from glm_core.model.presets import preset
 
 _HEAD_DIM = 64
 """Of every released GLM; the files of DeepSpeed do not say it."""
@@ -30,14 +32,14 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     c = folder.config
     require_value(c, "relative_encoding", False)
     require_value(c, "block_position_encoding", True)
-    return TransformerConfig(
+    config = _sized(
         vocab_size=value_of(c, "vocab_size", int),
         hidden_size=value_of(c, "hidden_size", int),
         num_layers=value_of(c, "num_layers", int),
         num_heads=value_of(c, "num_attention_heads", int),
-        max_position_embeddings=value_of(c, "max_sequence_length", int),
-        attention_scale=value_of(c, "attention_scale", float, 1.0),
+        context=value_of(c, "max_sequence_length", int),
     )
+    return replace(config, attention_scale=value_of(c, "attention_scale", float, 1.0))
 
 
 def _read_sizes(folder: WeightFolder) -> TransformerConfig:
@@ -45,12 +47,28 @@ def _read_sizes(folder: WeightFolder) -> TransformerConfig:
     if folder.config:
         return _read_config(folder)
     rows, hidden_size = folder.shape("module." + _EMBEDDING)
-    return TransformerConfig(
+    return _sized(
         vocab_size=rows * len(folder.ranks),
         hidden_size=hidden_size,
         num_layers=folder.count_layers(r"module\.transformer\.layers\.(\d+)\."),
         num_heads=max(1, hidden_size // _HEAD_DIM),
-        max_position_embeddings=folder.shape("module." + _POSITIONS)[0] - 1,
+        context=folder.shape("module." + _POSITIONS)[0] - 1,
+    )
+
+
+def _sized(
+    vocab_size: int, hidden_size: int, num_layers: int, num_heads: int, context: int
+) -> TransformerConfig:
+    return replace(
+        preset("glm-base"),
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        num_kv_heads=num_heads,
+        head_dim=0,  # hidden_size / num_heads
+        ffn_hidden_size=4 * hidden_size,
+        max_position_embeddings=context,
     )
 
 

@@ -5,21 +5,15 @@ Source: transformers, models/glm and models/glm4 (names and shapes).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats.base import Format, require_value, value_of
 from glm_core.checkpoint.formats.llama import attention_table, linears, rope_theta_of
 from glm_core.checkpoint.keymap import Entry, Table, gate_parts
-from glm_core.model.config import (
-    Activation,
-    GenerationLayout,
-    Norm,
-    Position,
-    Residual,
-    RopeLayout,
-    TransformerConfig,
-)
+from glm_core.model.config import Residual, TransformerConfig
+from glm_core.model.presets import preset
 
 _LAYER = "model.layers.{layer}"
 _SANDWICH = f"{_LAYER}.post_mlp_layernorm.weight"
@@ -40,28 +34,21 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     head_dim = value_of(c, "head_dim", int, hidden_size // heads)
     rope = c.get("rope_parameters") or c
     partial = value_of(rope, "partial_rotary_factor", float, 0.5)
-    return TransformerConfig(
+    return replace(
+        preset("glm-4-9b-0414" if _is_sandwich(folder) else "glm-4-9b"),
         vocab_size=value_of(c, "vocab_size", int),
         hidden_size=hidden_size,
         num_layers=value_of(c, "num_hidden_layers", int),
         num_heads=heads,
         num_kv_heads=value_of(c, "num_key_value_heads", int, heads),
         head_dim=head_dim,
+        rotary_dim=int(head_dim * partial),
         ffn_hidden_size=value_of(c, "intermediate_size", int),
         max_position_embeddings=value_of(c, "max_position_embeddings", int),
-        norm=Norm.rmsnorm,
         norm_eps=value_of(c, "rms_norm_eps", float),
-        residual=Residual.sandwich if _is_sandwich(folder) else Residual.pre,
-        activation=Activation.swiglu,
-        position=Position.rope,
-        rope_layout=RopeLayout.interleaved,
         rope_theta=rope_theta_of(c),
-        rotary_dim=int(head_dim * partial),
         qkv_bias=value_of(c, "attention_bias", bool, True),
-        dense_bias=False,
-        mlp_bias=False,
         tie_embeddings=value_of(c, "tie_word_embeddings", bool, False),
-        generation_layout=GenerationLayout.causal,
     )
 
 

@@ -7,22 +7,15 @@ configs/model_glm_130b.sh.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats.base import Format, value_of
 from glm_core.checkpoint.formats.rows import block, norm
 from glm_core.checkpoint.keymap import Entry, Ignored, Split, Table
-from glm_core.model.config import (
-    Activation,
-    GateHalf,
-    GeluForm,
-    GenerationLayout,
-    Position,
-    QkvLayout,
-    Residual,
-    TransformerConfig,
-)
+from glm_core.model.config import TransformerConfig
+from glm_core.model.presets import preset
 
 _HEAD_DIM, _CONTEXT = 128, 2048
 """Of the one released model; its files do not say them."""
@@ -43,22 +36,19 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     rows, hidden_size = folder.shape("module." + _EMBEDDING)
     first_rows = folder.shape("module.transformer.layers.0.mlp.dense_h_to_4h.weight")[0]
     layers = folder.count_layers(r"module\.transformer\.layers\.(\d+)\.")
-    return TransformerConfig(
+    heads = value_of(c, "num_attention_heads", int, max(1, hidden_size // _HEAD_DIM))
+    return replace(
+        preset("glm-130b"),
         vocab_size=value_of(c, "vocab_size", int, rows * ranks),
-        hidden_size=value_of(c, "hidden_size", int, hidden_size),
-        num_layers=value_of(c, "num_layers", int, layers),
-        num_heads=value_of(c, "num_attention_heads", int, max(1, hidden_size // _HEAD_DIM)),
-        ffn_hidden_size=value_of(c, "inner_hidden_size", int, first_rows * ranks // 2),
+        hidden_size=hidden_size,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=0,  # hidden_size / num_heads
+        rotary_dim=0,  # all of it
+        ffn_hidden_size=first_rows * ranks // 2,
         max_position_embeddings=value_of(c, "max_sequence_length", int, _CONTEXT),
-        residual=Residual.deepnorm,
-        residual_scale=math.sqrt(2 * value_of(c, "num_layers", int, layers)),
-        activation=Activation.geglu,
-        gelu_form=GeluForm.erf,
-        gate_half=GateHalf.second,
-        position=Position.rope,
-        qkv_layout=QkvLayout.interleaved,
-        layer_number_scaling=True,
-        generation_layout=GenerationLayout.blank_1d,
+        residual_scale=math.sqrt(2 * layers),
     )
 
 

@@ -5,6 +5,7 @@ Source: transformers, models/llama (names and shapes).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from glm_core.checkpoint.files import CheckpointError
@@ -20,13 +21,8 @@ from glm_core.checkpoint.keymap import (
     gate_parts,
     qkv_parts,
 )
-from glm_core.model.config import (
-    Activation,
-    GenerationLayout,
-    Norm,
-    Position,
-    TransformerConfig,
-)
+from glm_core.model.config import TransformerConfig
+from glm_core.model.presets import preset
 
 _ATTENTION, _MLP = "model.layers.{layer}.self_attn", "model.layers.{layer}.mlp"
 _QKV = tuple(f"{_ATTENTION}.{name}_proj" for name in "qkv")
@@ -55,25 +51,23 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     require_value(c, "hidden_act", "silu")
     heads, hidden_size = value_of(c, "num_attention_heads", int), value_of(c, "hidden_size", int)
     bias = value_of(c, "attention_bias", bool, False)
-    return TransformerConfig(
+    return replace(
+        preset("llama-7b"),
         vocab_size=value_of(c, "vocab_size", int),
         hidden_size=hidden_size,
         num_layers=value_of(c, "num_hidden_layers", int),
         num_heads=heads,
         num_kv_heads=value_of(c, "num_key_value_heads", int, heads),
         head_dim=value_of(c, "head_dim", int, hidden_size // heads),
+        rotary_dim=0,  # all of it
         ffn_hidden_size=value_of(c, "intermediate_size", int),
         max_position_embeddings=value_of(c, "max_position_embeddings", int),
-        norm=Norm.rmsnorm,
         norm_eps=value_of(c, "rms_norm_eps", float),
-        activation=Activation.swiglu,
-        position=Position.rope,
         rope_theta=rope_theta_of(c),
         qkv_bias=bias,
         dense_bias=bias,
         mlp_bias=value_of(c, "mlp_bias", bool, False),
         tie_embeddings=value_of(c, "tie_word_embeddings", bool, False),
-        generation_layout=GenerationLayout.causal,
     )
 
 
