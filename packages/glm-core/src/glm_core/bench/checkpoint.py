@@ -76,10 +76,13 @@ def write_random(shape: str, folder: Path) -> None:
 
 
 def measure(shape: str, folder: Path) -> list[CheckpointRow]:
-    """Runs every step; `folder` must have room for three copies of the weights."""
+    """Runs every step; `folder` must have room for three copies of the weights.
+
+    Raises:
+        RuntimeError: what came back is not bitwise what was written.
+    """
     released, ours, back = folder / "released", folder / "ours", folder / "back"
-    if not released.is_dir():
-        write_random(shape, released)
+    write_random(shape, released)
     layout = RELEASED_LAYOUT[shape]
     jobs: list[dict[str, Any]] = [
         {"step": f"{layout} -> glm-lab", "source": released, "target": ours, "to": "glm-lab"},
@@ -91,6 +94,8 @@ def measure(shape: str, folder: Path) -> list[CheckpointRow]:
         logger.info("%s: %s", shape, job["step"])
         result = _in_child({key: str(value) for key, value in job.items()})
         rows.append(_row(shape, job["step"], result))
+    if not same_weights(released, back):
+        raise RuntimeError(f"{back} does not hold the weights of {released}")
     return rows
 
 

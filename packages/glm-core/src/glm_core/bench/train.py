@@ -152,8 +152,8 @@ def as_table(rows: Sequence[TrainRow]) -> str:
     return "\n".join(lines)
 
 
-def append_csv(rows: Sequence[TrainRow], path: Path, commit: str) -> None:
-    """Adds the rows to a CSV file, with a header when the file is new."""
+def append_csv(rows: Sequence[Any], path: Path, commit: str) -> None:
+    """Adds rows (dataclasses) to a CSV file, with a header when the file is new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
     with path.open("a", encoding="utf-8") as file:

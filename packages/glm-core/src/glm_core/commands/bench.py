@@ -11,21 +11,24 @@ from glm_core.cli import emit, make_folder
 if TYPE_CHECKING:
     from glm_core.train.trainer_config import Precision
 
-HELP = "measure speed and peak memory against transformers"
+HELP = "measure speed and peak memory, of training against transformers"
 EXAMPLE = """\
   glm bench train
   glm bench train --shape 10m --precision fp32 --rounds 9
-  glm bench profile --shape 50m --mode eager --precision fp32"""
+  glm bench profile --shape 50m --mode eager --precision fp32
+  glm bench checkpoint --released chatglm2-6b --folder /mnt/scratch/6b   # needs 40 GB of disk"""
 
 SHAPES = ("10m", "50m", "vocab65k")
+RELEASED = ("chatglm-6b", "chatglm2-6b", "glm-4-9b")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument(
         "what",
-        choices=("train", "profile"),
-        help="train: tokens/s and peak memory; profile: what our step spends its time in",
+        choices=("train", "profile", "checkpoint"),
+        help="train: tokens/s and peak memory; profile: what our step spends its time in; "
+        "checkpoint: time and peak memory of converting and loading a released shape",
     )
     parser.add_argument("--shape", action="append", choices=SHAPES, help="default: all of them")
     parser.add_argument("--mode", action="append", choices=("eager", "compiled"))
@@ -33,11 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds of each contender")
     parser.add_argument("--steps", type=int, default=3, help="training steps in a round")
     parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
-    parser.add_argument("--csv", type=Path, default=Path("outputs/bench/train.csv"))
+    parser.add_argument("--csv", type=Path, help="default: outputs/bench/{train,checkpoint}.csv")
+    parser.add_argument("--released", choices=RELEASED, default="chatglm2-6b", help="its shape")
+    parser.add_argument(
+        "--folder", type=Path, help="for the checkpoints; deleted afterwards (a temporary one)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures and prints a table; `train` appends its rows to the CSV file as well."""
+    """Measures and prints a table; `train` and `checkpoint` append their rows to a CSV file."""
     import torch
 
     from glm_core.train.precision import resolve_precision
@@ -48,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{name} is {getattr(args, name)}: it must be at least 1")
     if args.threads < 0:
         raise ValueError(f"--threads is {args.threads}: it must be 0 or more")
+    args.csv = args.csv or Path(f"outputs/bench/{args.what}.csv")
+    if args.what == "checkpoint":
+        return _checkpoint(args)
     threads = args.threads or torch.get_num_threads()
     precision = resolve_precision(Precision(args.precision), torch.device("cpu"))
     measure = _train if args.what == "train" else _profile
@@ -68,6 +78,29 @@ def _train(args: argparse.Namespace, precision: Precision, threads: int) -> int:
     ]
     append_csv(rows, args.csv, current_commit())
     emit(args, {"rows": [asdict(row) for row in rows], "csv": str(args.csv)}, as_table(rows))
+    return 0
+
+
+def _checkpoint(args: argparse.Namespace) -> int:
+    import tempfile
+    from dataclasses import asdict
+
+    from glm_core.bench.checkpoint import measure
+    from glm_core.bench.train import append_csv, current_commit
+
+    make_folder(args.csv.parent, "--csv")
+    if args.folder is not None:
+        make_folder(args.folder, "--folder")
+    with tempfile.TemporaryDirectory(dir=args.folder, prefix="glm-bench-") as folder:
+        rows = measure(args.released, Path(folder))
+    append_csv(rows, args.csv, current_commit())
+    text = "\n".join(
+        f"{row.shape} {row.step}: {row.gigabytes:.1f} GB in {row.seconds:.0f} s, peak "
+        f"{row.peak_mib:,.0f} MiB ({row.start_mib:,.0f} at the start, growth "
+        f"{row.growth_in_largest_tensors:.2f} times the largest tensor)"
+        for row in rows
+    )
+    emit(args, {"rows": [asdict(row) for row in rows], "csv": str(args.csv)}, text)
     return 0
 
 
