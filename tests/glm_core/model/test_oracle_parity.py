@@ -1,4 +1,4 @@
-"""Our model against float64 transcriptions of GLM, GLM-130B and ChatGLM-6B."""
+"""Our model against float64 transcriptions of the members that transformers does not have."""
 
 import math
 
@@ -7,19 +7,33 @@ import pytest
 import torch
 
 from glm_core.attention import BACKENDS, LeftPadded, Packed, PrefixLM, RightPadded
-from glm_core.testing import assert_relative, tiny_model
+from glm_core.testing import assert_relative, randomize, relative_error, tiny_model
+from glm_core.tune.prefix import PrefixEncoder, prefix_width
 
-from .numpy_oracles import chatglm_6b_logits, glm_130b_logits, glm_logits, loss_of
+from .numpy_oracles import (
+    chatglm2_logits,
+    chatglm_6b_logits,
+    codegeex_logits,
+    glm_130b_logits,
+    glm_logits,
+    loss_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 
-LAYERS, HEADS, VOCAB, LENGTH = 2, 3, 53, 11
+LAYERS, HEADS, HEAD_DIM, VOCAB, LENGTH = 2, 4, 16, 53, 11
 
-# Preset, oracle, head size, what the tiny config changes.
+# Preset, oracle, what the tiny config changes.
 MODELS = {
-    "glm": ("glm-base", glm_logits, 10, {}),
-    "glm_130b": ("glm-130b", glm_130b_logits, 6, {}),
-    "chatglm_6b": ("chatglm-6b", chatglm_6b_logits, 12, {"residual_scale": math.sqrt(56)}),
+    "glm": ("glm-base", glm_logits, {}),
+    "glm_130b": ("glm-130b", glm_130b_logits, {"rotary_dim": 16}),
+    "chatglm_6b": (
+        "chatglm-6b",
+        chatglm_6b_logits,
+        {"rotary_dim": 16, "residual_scale": math.sqrt(56)},
+    ),
+    "chatglm2": ("chatglm2-6b", chatglm2_logits, {"rotary_dim": 8, "num_kv_heads": 2}),
+    "codegeex": ("codegeex-13b", codegeex_logits, {}),
 }
 
 # Worst measured, fp32: logits 3.7e-7, slopes 3.4e-7.
@@ -67,14 +81,34 @@ def visibility(mask):
 
 def setup(name, backend="auto", **changes):
     """Returns our model, its weights in float64, and the oracle with its sizes filled in."""
-    family, oracle, head_dim, tiny = MODELS[name]
+    family, oracle, tiny = MODELS[name]
     shape = {"num_layers": LAYERS, "num_heads": HEADS, "num_kv_heads": HEADS, "vocab_size": VOCAB}
-    shape |= {"hidden_size": HEADS * head_dim, "head_dim": head_dim, "ffn_hidden_size": 37}
-    if family != "glm-base":
-        shape["rotary_dim"] = head_dim
-    model = tiny_model(family, seed=3, attention_backend=backend, **shape, **tiny, **changes)
-    weights = {key: value.double().numpy() for key, value in model.state_dict().items()}
-    return model, weights, oracle
+    shape |= {"hidden_size": HEADS * HEAD_DIM, "head_dim": HEAD_DIM, "ffn_hidden_size": 37}
+    shape |= tiny | changes
+    model = tiny_model(family, seed=3, attention_backend=backend, **shape)
+    return model, weights_of(model), oracle
+
+
+def weights_of(model):
+    return {key: value.double().numpy() for key, value in model.state_dict().items()}
+
+
+PROJECTIONS = {
+    "table": {},
+    "chatglm_projection": {"projection": True},
+    "chatglm2_projection": {"projection": True, "projection_input_size": prefix_width},
+}
+
+
+def add_prefix(model, projection, count=3):
+    """Gives the model a prefix that matters; its weights then include the prefix's."""
+    sizes = {
+        key: value(model.config) if callable(value) else value
+        for key, value in PROJECTIONS[projection].items()
+    }
+    model.prefix = PrefixEncoder(model.config, count, **sizes).eval()
+    randomize(model.prefix, seed=8)
+    return weights_of(model)
 
 
 def batch():
@@ -96,6 +130,37 @@ def test_logits_equal_the_transcription(name, backend, mask, untraced_flex):
     with torch.no_grad():
         actual = model.logits(model(ids, positions, MASKS[mask])).numpy()
     assert_relative(actual[real], expected[real], TOLERANCE, f"{name} {backend} {mask}")
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("mask", ["left", "packed"])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_equal_the_transcription_when_prefixed(
+    name, backend, mask, projection, untraced_flex
+):
+    model, _, oracle = setup(name, backend)
+    ids, positions, _ = batch()
+    visible, real = visibility(mask)
+    with torch.no_grad():
+        without = model.logits(model(ids, positions, MASKS[mask])).numpy()
+        weights = add_prefix(model, projection)
+        actual = model.logits(model(ids, positions, MASKS[mask])).numpy()
+    expected = oracle(weights, ids.numpy(), positions.numpy(), visible, LAYERS, HEADS)
+    assert_relative(actual[real], expected[real], TOLERANCE, f"{name} {backend} {mask} prefixed")
+    assert relative_error(without[real], expected[real]) > 0.02
+
+
+def test_logits_equal_the_transcription_when_positions_are_divided():
+    model, weights, oracle = setup("chatglm2", rope_position_scale=4.0)
+    ids, positions, _ = batch()
+    visible, real = visibility("left")
+    arguments = (weights, ids.numpy(), positions.numpy(), visible, LAYERS, HEADS)
+    expected = oracle(*arguments, position_scale=4.0)
+    with torch.no_grad():
+        actual = model.logits(model(ids, positions, MASKS["left"])).numpy()
+    assert_relative(actual[real], expected[real], TOLERANCE, "chatglm2 divided positions")
+    assert relative_error(oracle(*arguments)[real], expected[real]) > 0.02
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -139,6 +204,7 @@ def test_block_positions_matter_only_when_two_dimensional():
     ids, positions, _ = batch()
     other = positions.clone()
     other[:, 1] = 0
-    for name, is_2d in {"glm": True, "glm_130b": False, "chatglm_6b": True}.items():
+    is_2d_by_name = {name: name in ("glm", "chatglm_6b") for name in MODELS}
+    for name, is_2d in is_2d_by_name.items():
         model = setup(name)[0]
         assert torch.equal(model(ids, positions), model(ids, other)) != is_2d
