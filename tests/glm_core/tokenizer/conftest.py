@@ -72,40 +72,68 @@ def known():
 
 @pytest.fixture
 def released(known):
-    """Loads a released tokenizer from under GLM_TOKENIZERS."""
+    """Loads a released tokenizer from under GLM_TOKENIZERS, its kind told by its files."""
     from glm_core.tokenizer import load_tokenizer
 
-    return lambda name, kind: load_tokenizer(known(name), kind)
+    def load(name: str, kind: str):
+        tokenizer = load_tokenizer(known(name))
+        assert tokenizer.kind == kind
+        return tokenizer
+
+    return load
 
 
-def sentencepiece_model(model_type: str, **options) -> bytes:
-    """A SentencePiece model file trained on the corpus."""
-    import sentencepiece
+@pytest.fixture(scope="session")
+def train_sentencepiece():
+    """Trains a SentencePiece model on the corpus; gives the file."""
 
-    sink = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS),
-        model_writer=sink,
-        model_type=model_type,
-        hard_vocab_limit=False,
+    def train(model_type: str, **options) -> bytes:
+        import sentencepiece
+
+        sink = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(line for text in CORPUS for line in text.split("\n") if line),
+            model_writer=sink,
+            model_type=model_type,
+            hard_vocab_limit=False,
+            minloglevel=2,
+            num_threads=1,
+            **options,
+        )
+        return sink.getvalue()
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def icetk_model(train_sentencepiece):
+    """Unigram without byte pieces, laid out as in ice_text.model: </s> 2, <pad> 3, <n> 4."""
+    return train_sentencepiece(
+        "unigram",
+        vocab_size=200,
+        pad_id=3,
+        user_defined_symbols=["<n>"],
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
-        minloglevel=2,
-        **options,
     )
-    return sink.getvalue()
 
 
 @pytest.fixture(scope="session")
-def icetk_model():
-    """Unigram pieces laid out as in ice_text.model: </s> 2, <pad> 3, <n> 4."""
-    return sentencepiece_model("unigram", vocab_size=200, pad_id=3, user_defined_symbols=["<n>"])
+def bpe_model(train_sentencepiece):
+    """BPE with byte pieces, as in the tokenizer.model of ChatGLM2 and LLaMA; a line break is 13."""
+    return train_sentencepiece(
+        "bpe",
+        vocab_size=420,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+    )
 
 
 @pytest.fixture(scope="session")
-def bpe_model():
-    """Byte-pair pieces with byte fallback, as in the tokenizer.model of ChatGLM2."""
-    return sentencepiece_model("bpe", vocab_size=500, byte_fallback=True)
+def chinese_model(train_sentencepiece):
+    """Unigram that knows only its own characters, as cog-pretrain.model."""
+    return train_sentencepiece("unigram", vocab_size=200)
 
 
 @pytest.fixture(scope="session")

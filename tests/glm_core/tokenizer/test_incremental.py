@@ -26,3 +26,28 @@ def test_nothing_is_shown_when_a_character_is_half_there(tokenizer):
 
 def test_special_tokens_show_nothing_when_pushed(tokenizer):
     assert IncrementalDecoder(tokenizer).push(tokenizer.eop_id) == ""
+
+
+class SpacePieces:
+    """SentencePiece as far as a decoder sees it: the library drops one space from the beginning."""
+
+    def decode_bytes(self, ids):
+        return b"".join((b" a", b" ", b"b", b"\xf0\x9f", b"\x91\x8b", b"")[token] for token in ids)
+
+    def decode(self, ids):
+        return self.decode_bytes(ids).removeprefix(b" ").decode(errors="replace")
+
+
+@pytest.mark.parametrize(
+    "ids", [[0, 0], [1, 0], [1, 1, 2], [5, 0], [2, 0], [3, 4, 0], [1, 3, 4], [5, 1, 5, 2]]
+)
+def test_first_space_is_dropped_when_the_decoder_drops_it(ids):
+    decoder = IncrementalDecoder(SpacePieces())
+    assert "".join(map(decoder.push, ids)) == SpacePieces().decode(ids)
+    assert decoder.num_dropped == SpacePieces().decode_bytes(ids).startswith(b" ")
+
+
+def test_first_space_stays_when_the_ids_go_on_from_other_text():
+    decoder = IncrementalDecoder(SpacePieces(), continues=True)
+    assert "".join(map(decoder.push, [0, 0])) == " a a"
+    assert decoder.num_dropped == 0

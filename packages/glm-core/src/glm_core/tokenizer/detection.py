@@ -35,9 +35,10 @@ def detect_kind(folder: Path) -> str:
         return str(saved)
     for kind in _by_files(folder):
         return kind
+    fault = f"it holds none of {_FILES}" if folder.is_dir() else "there is no such folder"
     raise ValueError(
-        f"no tokenizer in {folder}: it holds none of {_FILES}; give the folder of a released "
-        "model, or one that was saved here"
+        f"no tokenizer in {folder}: {fault}; give the folder of a released model, or one that was "
+        "saved here"
     )
 
 
@@ -64,9 +65,8 @@ def _icetk_kind(folder: Path) -> str:
     """GLM-130B's folder has no config.json of its own, and the file as icetk published it."""
     from glm_core.tokenizer.icetk import FILE_NAME, has_special_pieces
 
-    if _model_type(folder) == "chatglm" or _tokenizer_class(folder) == "ChatGLMTokenizer":
-        return "chatglm"
-    return "chatglm" if has_special_pieces(folder / FILE_NAME) else "icetk"
+    is_chatglm = _is_chatglm(folder) or has_special_pieces(folder / FILE_NAME)
+    return "chatglm" if is_chatglm else "icetk"
 
 
 def _tokenizer_model_kind(folder: Path) -> str:
@@ -75,7 +75,7 @@ def _tokenizer_model_kind(folder: Path) -> str:
             return "glm4"
     if _model_type(folder) == "llama" or _tokenizer_class(folder).startswith("Llama"):
         return "llama"
-    if _model_type(folder) == "chatglm" or _tokenizer_class(folder) == "ChatGLMTokenizer":
+    if _is_chatglm(folder):
         return _chatglm_2_or_3(folder)
     raise ValueError(
         f"cannot tell whose tokenizer.model is in {folder}: neither config.json nor {CONFIG_NAME} "
@@ -108,9 +108,15 @@ def _tokenizer_json_kind(folder: Path) -> str:
     if '"[gMASK]"' in text and '"<|observation|>"' in text:
         return "glm4"
     raise ValueError(
-        f"{folder / 'tokenizer.json'} is not GLM-4's: of the other models give the vocabulary as "
-        "released (tokenizer.model, vocab.txt, or vocab.json and merges.txt), or say kind="
+        f"{folder / 'tokenizer.json'} is not GLM-4's: say kind=byte_bpe if it was trained here, or "
+        "give the vocabulary as released (tokenizer.model, vocab.txt, vocab.json and merges.txt)"
     )
+
+
+def _is_chatglm(folder: Path) -> bool:
+    if _model_type(folder) == "chatglm" or (folder / _OWN_CODE).is_file():
+        return True
+    return _tokenizer_class(folder) == "ChatGLMTokenizer"
 
 
 def _model_type(folder: Path) -> str:

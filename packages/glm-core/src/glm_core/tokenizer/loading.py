@@ -40,13 +40,12 @@ def load_tokenizer(folder: Path | str, kind: str | None = None) -> Tokenizer:
             missing, damaged or does not fit the others.
     """
     folder = Path(folder)
-    kind = kind or detect_kind(folder)
-    if kind not in KINDS:
-        raise ValueError(
-            f"{folder / CONFIG_NAME} names tokenizer kind {kind!r}: known kinds are "
-            + ", ".join(KINDS)
-        )
-    module, _, name = KINDS[kind].partition(":")
+    found = kind or detect_kind(folder)
+    if found not in KINDS:
+        fault = f"{folder / CONFIG_NAME} names tokenizer kind {found!r}"
+        fault = f"kind={kind!r} is unknown" if kind else fault
+        raise ValueError(f"{fault}: known kinds are {', '.join(KINDS)}")
+    module, _, name = KINDS[found].partition(":")
     tokenizer = cast(Tokenizer, getattr(import_module(module), name).load(folder))
     _check_promises(folder / CONFIG_NAME, tokenizer)
     return tokenizer
