@@ -149,6 +149,10 @@ def frequencies(R, dtype):
     return (1.0 / 10000.0 ** (np.arange(0, R, 2).astype(dtype) / R)).astype(dtype)
 
 
+def angles_of(positions, frequency):
+    return positions[..., None].astype(frequency.dtype) * frequency
+
+
 def rotate_neox(x, angle):
     """x [B, N, T, R] turned by angle [B, T, R / 2]: dim i goes with dim i + R / 2."""
     R = x.shape[-1]
@@ -199,7 +203,7 @@ def glm_130b_logits(w, ids, positions, visible, layers, N):
         return first * gelu_erf(second)
 
     def rotate(x):
-        return rotate_neox(x, positions[:, 0, :, None] * frequencies(x.shape[-1], x.dtype))
+        return rotate_neox(x, angles_of(positions[:, 0], frequencies(x.shape[-1], x.dtype)))
 
     return deepnorm_logits(w, ids, visible, layers, N, math.sqrt(2 * layers), rotate, geglu)
 
@@ -215,7 +219,7 @@ def chatglm_6b_logits(w, ids, positions, visible, layers, N, half_frequencies=Fa
         half = frequencies(x.shape[-1] // 2, x.dtype)
         if half_frequencies or x.dtype == np.float16:
             half = half.astype(np.float16).astype(x.dtype)
-        angles = positions[..., None].astype(x.dtype) * half
+        angles = angles_of(positions, half)
         first, second = np.split(x, 2, axis=-1)
         return np.concatenate(
             [rotate_neox(first, angles[:, 0]), rotate_neox(second, angles[:, 1])], axis=-1
@@ -239,7 +243,7 @@ def chatglm2_logits(w, ids, positions, visible, layers, N, position_scale=1.0, e
         H = mixed.shape[-1] // (N + 2 * K)
         q, k, v = np.split(mixed, [N * H, (N + K) * H], axis=-1)
         q, k, v = heads(q, N), heads(k, K), heads(v, K)
-        angle = positions[:, 0, :, None] / position_scale * frequencies(H // 2, x.dtype)
+        angle = angles_of(positions[:, 0] / position_scale, frequencies(H // 2, x.dtype))
         q, k = (
             np.concatenate([rotate_pairs(y[..., : H // 2], angle), y[..., H // 2 :]], axis=-1)
             for y in (q, k)
