@@ -5,7 +5,7 @@ Nothing here is shared with the library but the names of the mask kinds.
 
 import numpy as np
 
-from glm_core.attention import Causal, Full, LeftPadded, Packed, PrefixLM, RightPadded
+from glm_core.attention import Causal, Full, LeftPadded, Packed, Prefixed, PrefixLM, RightPadded
 
 
 def sees(spec, row, q, k):
@@ -23,6 +23,10 @@ def sees(spec, row, q, k):
         if q < pad or k < pad:
             return q == k
         return sees(spec.inner, row, q - pad, k - pad)
+    if isinstance(spec, Prefixed):
+        if k < spec.count:
+            return True
+        return q >= spec.count and sees(spec.inner, row, q - spec.count, k - spec.count)
     if isinstance(spec, RightPadded):
         if q >= spec.lengths[row] or k >= spec.lengths[row]:
             return q == k

@@ -10,6 +10,7 @@ from glm_core.attention import (
     LeftPadded,
     MaskRequest,
     Packed,
+    Prefixed,
     PrefixLM,
     RightPadded,
     Scaling,
@@ -37,6 +38,10 @@ MASKS = {
     "right_prefix": RightPadded(PrefixLM((4, 2, 1)), (13, 9, 5)),
     "left_of_right": LeftPadded(RightPadded(PrefixLM((4, 2, 3)), (13, 7, 5)), (0, 3, 7)),
     "right_of_left": RightPadded(LeftPadded(Causal(), (0, 3, 7)), (13, 9, 10)),
+    "prefixed_causal": Prefixed(Causal(), 4),
+    "prefixed_full": Prefixed(Full(), 2),
+    "prefixed_left": Prefixed(LeftPadded(PrefixLM((4, 2, 3)), (0, 3, 6)), 4),
+    "prefixed_packed": Prefixed(Packed((((5, 2), (4, 3)), ((3, 3), (6, 2)), ((9, 0),))), 4),
 }
 COLUMNS = 13
 

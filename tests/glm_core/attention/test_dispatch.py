@@ -10,6 +10,7 @@ from glm_core.attention import (
     Causal,
     Full,
     MaskRequest,
+    Prefixed,
     PrefixLM,
     Scaling,
     dispatch,
@@ -75,6 +76,10 @@ def test_other_number_of_rows_is_refused_by_every_backend(name):
         (request_for(Causal(), q_len=1, q_offset=4), False),
         (request_for(Causal(), q_len=2, q_offset=3), True),
         (request_for(PrefixLM((1, 2))), True),
+        (request_for(Prefixed(Full(), 2), q_offset=2), False),
+        (request_for(Prefixed(Causal(), 2), q_len=1, q_offset=4), False),
+        (request_for(Prefixed(Causal(), 2), q_offset=2), True),
+        (request_for(Prefixed(PrefixLM((1, 2)), 2), q_offset=2), True),
     ],
 )
 def test_sdpa_writes_a_mask_tensor_only_when_it_must(request_, has_tensor):

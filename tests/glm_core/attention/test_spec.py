@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from glm_core.attention import Causal, Full, LeftPadded, Packed, PrefixLM, RightPadded, materialize
+from glm_core.attention import (
+    Causal,
+    Full,
+    LeftPadded,
+    Packed,
+    Prefixed,
+    PrefixLM,
+    RightPadded,
+    materialize,
+)
 
 from .numpy_oracle import visible_matrix
 
@@ -45,6 +54,12 @@ def test_right_padding_sees_only_itself():
     assert drawn(RightPadded(Full(), (2,)), 1, 4) == [["1100", "1100", "0010", "0001"]]
 
 
+def test_prefix_columns_are_seen_by_all_and_see_only_themselves():
+    assert drawn(Prefixed(Causal(), 2), 2, 4) == [["1100", "1100", "1110", "1111"]]
+    padded = Prefixed(LeftPadded(Causal(), (1,)), 1)
+    assert drawn(padded, 1, 4) == [["1000", "1100", "1010", "1011"]]
+
+
 @pytest.mark.parametrize("q_offset", [0, 2, 6])
 def test_queries_stand_at_their_offset_when_there_is_a_cache(q_offset):
     spec = LeftPadded(RightPadded(PrefixLM((3, 1)), (5, 4)), (0, 2))
@@ -68,6 +83,7 @@ def test_no_row_is_empty_when_padded():
         lambda: Packed((((2, 1), (3, 0)), ((5, 5),))),
         lambda: LeftPadded(PrefixLM((1, 2)), (0, 3)),
         lambda: RightPadded(Causal(), (4, 5)),
+        lambda: Prefixed(PrefixLM((1, 2)), 3),
     ],
 )
 def test_masks_are_equal_and_hash_alike_when_their_values_are(make):
@@ -84,14 +100,19 @@ def test_masks_differ_when_a_value_does():
         LeftPadded(Causal(), (1, 2)),
         RightPadded(Causal(), (1, 2)),
         LeftPadded(Full(), (1, 2)),
+        Prefixed(Causal(), 1),
+        Prefixed(Causal(), 2),
+        Prefixed(Full(), 1),
     }
-    assert len(masks) == 7
+    assert len(masks) == 10
 
 
 def test_rows_is_none_when_every_row_is_alike():
     assert Causal().rows is None
     assert Full().rows is None
     assert PrefixLM((1, 2, 3)).rows == 3
+    assert Prefixed(Causal(), 2).rows is None
+    assert Prefixed(PrefixLM((1, 2, 3)), 2).rows == 3
     assert materialize(Causal(), 5, 2, 2, 0, CPU).shape[0] == 1
 
 
@@ -106,6 +127,10 @@ def test_rows_is_none_when_every_row_is_alike():
         (LeftPadded(Causal(), (0,)), r"mask LeftPadded describes 1 rows but the batch has 2"),
         (LeftPadded(PrefixLM((1, 2, 3)), (0, 1)), r"mask PrefixLM describes 3 rows"),
         (RightPadded(LeftPadded(Full(), (1,)), (4, 4)), r"mask LeftPadded describes 1 rows"),
+        (
+            Prefixed(LeftPadded(PrefixLM((1, 2, 3)), (0, 1)), 2),
+            r"mask PrefixLM describes 3 rows",
+        ),
     ],
 )
 def test_other_number_of_rows_is_refused(spec, message):

@@ -26,6 +26,17 @@ def test_learned_positions_have_no_rotary_dim():
     assert build().rotary_dim == 0
 
 
+def test_frame_follows_the_layout_when_not_given():
+    assert build().prompt_frame == "cls_eos"
+    assert build(generation_layout="blank_1d").prompt_frame == "cls_eos"
+    assert build(generation_layout="causal").prompt_frame == "bare"
+
+
+def test_blocks_are_one_more_than_layers_when_there_is_a_top_query_layer():
+    assert build().num_blocks == 2
+    assert build(top_query_layer=True).num_blocks == 3
+
+
 def test_head_dim_may_differ_from_the_quotient_when_given():
     assert build(hidden_size=30, head_dim=8).head_dim == 8
 
@@ -87,6 +98,19 @@ def test_head_dim_may_differ_from_the_quotient_when_given():
         ({"embedding_grad_scale": 0.0}, r"model.embedding_grad_scale is 0.0: it must be in \(0, "),
         ({"embedding_grad_scale": 1.5}, r"model.embedding_grad_scale is 1.5: it must be in \(0, "),
         ({"norm_eps": 0.0}, "model.norm_eps is 0.0: it must be positive"),
+        ({"rope_position_scale": 0.0}, "model.rope_position_scale is 0.0: it must be positive"),
+        (
+            {"gelu_form": "quick", "activation": "geglu"},
+            "model.gelu_form is quick: it must be tanh or erf when activation is geglu",
+        ),
+        (
+            {"prompt_frame": "bos"},
+            "model.prompt_frame is bos: it does not belong to generation_layout blank: choose auto",
+        ),
+        (
+            {"prompt_frame": "cls_eos", "generation_layout": "causal"},
+            "model.prompt_frame is cls_eos: it does not belong to generation_layout causal",
+        ),
         ({"rope_theta": -1.0}, "model.rope_theta is -1.0: it must be positive"),
         ({"attention_scale": 0.0}, "model.attention_scale is 0.0: it must be positive"),
         (
@@ -113,6 +137,9 @@ def test_value_is_refused_when_it_breaks_a_rule(changes, message):
         ("rope_layout", "model.rope_layout is 'none': choose one of halves, interleaved"),
         ("qkv_layout", "model.qkv_layout is 'none': choose one of concatenated, interleaved"),
         ("generation_layout", "model.generation_layout is 'none': choose one of blank, blank_1d"),
+        ("prompt_frame", "model.prompt_frame is 'none': choose one of auto, cls_eos, "),
+        ("rope_precision", "model.rope_precision is 'none': choose one of full, tables, freq"),
+        ("score_order", "model.score_order is 'none': choose one of fused, fill_before_coeff"),
     ],
 )
 def test_unknown_choice_names_the_choices(name, message):

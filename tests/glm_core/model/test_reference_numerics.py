@@ -83,8 +83,8 @@ def scale_product(q, k, visible, H, c):
     return softmax(wide(over(matmul(q, k), H**0.5)) - np.float32(10000.0) * ~visible)
 
 
-# Formula, coefficient; measured share of outputs that are the original's: of the default backend, of
-# the order's own.
+# Formula, coefficient; measured share of outputs that are the original's: of the default backend,
+# of the order's own.
 ORDERS = {
     "fill_before_coefficient": (fill_before_coefficient, 7.0, 0.479, 1.0),
     "multiply_mask": (multiply_mask, 1.0, 0.474, 1.0),

@@ -31,7 +31,9 @@ class SdpaAttention:
 
     def prepare(self, request: MaskRequest) -> SdpaMask:
         check_rows(request.spec, request.batch)
-        spec = request.spec.inner if isinstance(request.spec, Prefixed) else request.spec
+        spec = request.spec
+        if isinstance(spec, Prefixed) and request.q_offset >= spec.count:
+            spec = spec.inner
         sees_all = isinstance(spec, Full) or (isinstance(spec, Causal) and request.q_len == 1)
         if sees_all and request.q_offset + request.q_len == request.kv_len:
             return SdpaMask()
