@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glm_core.attention.spec import PrefixLM
-from glm_core.checkpoint.pretrained import load_pretrained
+from glm_core.checkpoint.loading import load_model
 from glm_core.data.batch import Batch
 from glm_core.testing import tiny_config
 from glm_core.tokenizer.byte_bpe import ByteBPETokenizer
@@ -65,7 +65,7 @@ def test_folder_loads_when_exported(tokenizer: ByteBPETokenizer, tmp_path: Path)
     task = BlankInfillingTask(tiny_config("glm-base", vocab_size=300), tokenizer)
     model = task.build_model()
     task.export(model, tmp_path / "model")
-    loaded, _ = load_pretrained(tmp_path / "model")
+    loaded, _ = load_model(tmp_path / "model")
     assert torch.equal(loaded.word_embeddings.weight, model.word_embeddings.weight)
 
 

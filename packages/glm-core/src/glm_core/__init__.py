@@ -3,10 +3,10 @@
 Importing it loads nothing heavy, and any part of it loads torch and little else (a test proves
 it). The shortest way to a filled blank::
 
-    from glm_core.checkpoint import load_pretrained
+    from glm_core.checkpoint import load_model
     from glm_core.infer import TextGenerator
 
-    generator = TextGenerator(*load_pretrained("nano-text"))
+    generator = TextGenerator(*load_model("nano-text"))
     print(generator.fill("The [MASK] statement wraps a block.").text)
 
 Where to find things:

@@ -1,6 +1,7 @@
-"""Weights on disk: training checkpoints that survive anything, and models to share."""
+"""Weights on disk: models of any released format, and training states that survive anything."""
 
 from glm_core.checkpoint.files import CheckpointError
-from glm_core.checkpoint.pretrained import load_pretrained, save_pretrained
+from glm_core.checkpoint.loading import load_model
+from glm_core.checkpoint.pretrained import save_pretrained
 
-__all__ = ["CheckpointError", "load_pretrained", "save_pretrained"]
+__all__ = ["CheckpointError", "load_model", "save_pretrained"]

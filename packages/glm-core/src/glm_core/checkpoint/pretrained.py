@@ -11,26 +11,16 @@ import os
 import shutil
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from glm_core.checkpoint.files import (
-    CheckpointError,
-    publish_folder,
-    read_json,
-    read_safetensors,
-    write_json,
-    write_safetensors,
-)
-from glm_core.checkpoint.matching import mismatch
-from glm_core.quantize.tensors import dequantize_tensors, quantize_tensors
+from glm_core.checkpoint.files import publish_folder, write_json, write_safetensors
+from glm_core.checkpoint.formats.glm_lab import GLM_LAB
+from glm_core.quantize.tensors import quantize_tensors
 
 if TYPE_CHECKING:
     from glm_core.model.transformer import Transformer
     from glm_core.tokenizer.protocol import Tokenizer
 
-FORMAT, VERSION = "glm-core", 1
 EMBEDDED = {"nano-text": Path(__file__).parents[1] / "nano" / "text"}
 
 
@@ -66,8 +56,7 @@ def save_pretrained(
         if how is Quantize.int8:
             tensors = quantize_tensors(tensors)
         write_safetensors(temporary / "model.safetensors", tensors, {"format": "pt"})
-        config = {"format": FORMAT, "version": VERSION, "model": model.config.to_dict()}
-        write_json(temporary / "config.json", config)
+        write_json(temporary / "config.json", GLM_LAB.write_config(model.config))
         publish_folder(temporary, folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -81,87 +70,9 @@ def save_pretrained(
         raise
 
 
-def load_pretrained(
-    name_or_folder: Path | str,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> tuple[Transformer, Tokenizer]:
-    """Read what `save_pretrained` wrote.
-
-    Args:
-        name_or_folder: a folder, or the name of a model that comes with the package.
-        device: where the weights go.
-        dtype: what they are converted to.
-
-    Returns:
-        The model in evaluation mode, and its tokenizer.
-
-    Raises:
-        CheckpointError: names the file that is missing, damaged or does not fit, and the remedy.
-    """
-    from glm_core.model.transformer import Transformer
-    from glm_core.tokenizer.loading import load_tokenizer
-
-    folder = resolve_model(name_or_folder)
-    remedy = f"copy {folder} again, or train and save it again"
-    config = _read_config(folder / "config.json", remedy)
-    path = folder / "model.safetensors"
-    tensors = dequantize_tensors(read_safetensors(path, remedy), dtype)
-    with torch.device("meta"):
-        model = Transformer(config)
-    fault = mismatch(model.state_dict(), tensors)
-    if fault:
-        raise CheckpointError(f"{path} does not fit config.json beside it: {fault}; {remedy}")
-    moved = {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
-    model.load_state_dict(moved, assign=True)
-    return model.eval(), load_tokenizer(folder)
-
-
-def resolve_model(name_or_folder: Path | str) -> Path:
-    """The folder that a model's name or path stands for.
-
-    Raises:
-        CheckpointError: if there is none; lists the names that exist.
-    """
-    folder = EMBEDDED.get(str(name_or_folder), Path(name_or_folder))
-    if (folder / "config.json").is_file():
-        return folder
-    if str(name_or_folder) in EMBEDDED:
-        raise CheckpointError(
-            f"{name_or_folder} is not part of this installation ({folder} is missing): install the"
-            " package again, or train it with `glm train experiment=nano_text`"
-        )
-    why = "has no config.json" if folder.is_dir() else "does not exist"
-    raise CheckpointError(
-        f"no model in {folder}: the folder {why}. Give the `model` folder of a finished `glm train`"
-        f" run, or a name: {', '.join(EMBEDDED)}"
-    )
-
-
 def _quantize_kind(name: str) -> Quantize:
     try:
         return Quantize(name)
     except ValueError:
         kinds = ", ".join(kind.value for kind in Quantize)
         raise ValueError(f"quantize is {name!r}; use one of: {kinds}") from None
-
-
-def _read_config(path: Path, remedy: str) -> Any:
-    from glm_core.model.config import TransformerConfig
-
-    raw = read_json(path, remedy)
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        found = raw.get("format") if isinstance(raw, dict) else None
-        raise CheckpointError(
-            f"{path} is of format {found!r}; this program reads format {FORMAT!r}. Convert the"
-            " model first, or give a folder written by `glm train`"
-        )
-    if raw.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path} has version {raw.get('version')!r}; this program reads version {VERSION}."
-            " Use the program that wrote it, or a newer one"
-        )
-    try:
-        return TransformerConfig.from_dict(raw["model"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not describe a model ({error}); {remedy}") from error

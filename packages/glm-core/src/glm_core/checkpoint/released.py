@@ -131,6 +131,20 @@ class Checkpoint:
             _fill(views, of_rows.read())
         return levels, scale
 
+    def in_one_piece(self, name: str) -> tuple[StoredTensor, StoredTensor | None] | None:
+        """Where a parameter lies as it is needed, so that it can be mapped rather than read.
+
+        Returns:
+            The numbers and None, or the quantized rows and their scale; None for a parameter that
+            has to be joined from several tensors.
+        """
+        sources = self._sources(name)
+        if len(sources) != 1:
+            return None
+        theirs = self._entries[name].names[0]
+        scale = self.files.tensors.get(theirs + SCALE_SUFFIX) if self._info[name].bits else None
+        return sources[0], scale
+
     def _slots(
         self, name: str, out: Tensor
     ) -> Iterator[tuple[StoredTensor, StoredTensor | None, list[Tensor]]]:

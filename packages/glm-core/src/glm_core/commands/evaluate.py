@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from glm_core.cli import emit
+from glm_core.commands.model_arguments import add_model_arguments, load_named_model
 
 HELP = "held-out bits per byte, blank filling and last-word accuracy"
 EXAMPLE = """\
@@ -16,9 +16,7 @@ glm evaluate --model nano-text --data notes/ --heldout-fraction 0.5 --limit 100"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument(
-        "--model", default="nano-text", help="name or folder (default: %(default)s)"
-    )
+    add_model_arguments(parser, default="nano-text")
     parser.add_argument(
         "--data",
         default="installed-text",
@@ -57,21 +55,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ngram-order", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1234, help="of the choice of questions")
-    parser.add_argument(
-        "--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Load model and corpus, measure, print."""
-    from glm_core.checkpoint.pretrained import load_pretrained, resolve_model
+    from glm_core.checkpoint.hub import resolve_model
     from glm_core.data.config import DataConfig
     from glm_core.data.prepare import prepare_data
     from glm_core.evaluate.report import EvaluationConfig, as_table, evaluate
     from glm_core.infer import TextGenerator
-    from glm_core.train.precision import resolve_device
 
-    device = resolve_device(args.device, "--device")
     config = EvaluationConfig(
         limit=args.limit,
         num_questions=args.questions,
@@ -80,13 +73,12 @@ def run(args: argparse.Namespace) -> int:
         ngram_order=args.ngram_order,
         seed=args.seed,
     )
-    generator = TextGenerator(*load_pretrained(args.model, device=device))
-    folder: Path = resolve_model(args.model)
+    generator = TextGenerator(*load_named_model(args))
     data = prepare_data(
         DataConfig(
             source=args.data,
             text_field=args.text_field,
-            tokenizer=str(folder),
+            tokenizer=str(resolve_model(args.model, weights=False)),
             heldout_fraction=args.heldout_fraction,
         )
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from glm_core.cli import emit
 from glm_core.commands.given_text import given_text
+from glm_core.commands.model_arguments import add_model_arguments, load_named_model
 
 if TYPE_CHECKING:
     from glm_core.infer import Filled, SamplingConfig, TextGenerator
@@ -29,13 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text; [MASK] is a short blank, [sMASK] a blank of sentences, [gMASK] a long one; "
         "a text without any is continued; - reads standard input",
     )
-    parser.add_argument(
-        "--model", default="nano-text", help="name or folder (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)"
-    )
-    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    add_model_arguments(parser, default="nano-text")
     parser.add_argument(
         "--num-samples", type=int, default=1, help="answers, with seeds seed, seed+1, ..."
     )
@@ -62,13 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the model, answer, print."""
+    from glm_core.infer import TextGenerator
     from glm_core.infer.blanks import check_spelling, has_marker
 
     prompt = given_text(args.prompt)
     check_spelling(prompt)
     continues = not has_marker(prompt)
     configs = sampling_configs(args, continues)
-    generator = _load(args)
+    generator = TextGenerator(*load_named_model(args))
     if continues and not args.json and len(configs) == 1 and configs[0].num_beams == 1:
         _print_stream(generator, prompt, configs[0])
         return 0
@@ -115,18 +111,6 @@ def highlight(filled: Filled, bold: bool) -> str:
         text += filled.text[at : blank.start] + f"\x1b[1m{blank.text}\x1b[0m"
         at = end
     return text + filled.text[at:]
-
-
-def _load(args: argparse.Namespace) -> TextGenerator:
-    import torch
-
-    from glm_core.checkpoint.pretrained import load_pretrained
-    from glm_core.infer import TextGenerator
-    from glm_core.train.precision import resolve_device
-
-    device = resolve_device(args.device, "--device")
-    dtype: torch.dtype = getattr(torch, args.dtype)
-    return TextGenerator(*load_pretrained(args.model, device=device, dtype=dtype))
 
 
 def _print_stream(generator: TextGenerator, prompt: str, config: SamplingConfig) -> None:

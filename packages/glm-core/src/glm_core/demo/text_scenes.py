@@ -48,10 +48,10 @@ PROMPTS = (
 @lru_cache(maxsize=1)
 def text_generator(model: str) -> TextGenerator:
     """The text model, loaded once for all scenes."""
-    from glm_core.checkpoint.pretrained import load_pretrained
+    from glm_core.checkpoint.loading import load_model
     from glm_core.infer.text_generator import TextGenerator
 
-    return TextGenerator(*load_pretrained(model))
+    return TextGenerator(*load_model(model))
 
 
 def pieces(filled: Filled) -> list[tuple[str, bool]]:

@@ -35,7 +35,7 @@ class TrainLive:
 
     def run(self, context: SceneContext) -> SceneResult:
         """Train for `context.train_seconds`, then fill blanks with what came out."""
-        from glm_core.checkpoint.pretrained import load_pretrained
+        from glm_core.checkpoint.loading import load_model
         from glm_core.data.prepare import prepare_data
         from glm_core.train.blank_infilling import BlankInfillingTask
         from glm_core.train.metrics_log import read_metrics
@@ -49,7 +49,7 @@ class TrainLive:
         start = time.perf_counter()
         _train(config, task, prepared)
         seconds = time.perf_counter() - start
-        after = _draw(*load_pretrained(folder / "run" / "model"))
+        after = _draw(*load_model(folder / "run" / "model"))
         rows = read_metrics(folder / "run" / "metrics.jsonl")
         return _result(config, prepared, rows, seconds, before, after)
 

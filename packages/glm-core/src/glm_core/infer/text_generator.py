@@ -40,7 +40,7 @@ class Completion:
 class TextGenerator:
     """Continues texts and fills blanks.
 
-        generator = TextGenerator(*load_pretrained("nano-text"))
+        generator = TextGenerator(*load_model("nano-text"))
         generator.fill("The [MASK] statement wraps a block.").text
 
     Args:

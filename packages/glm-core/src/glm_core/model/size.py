@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glm_core.model.config import TransformerConfig
 from glm_core.model.transformer import Transformer
@@ -91,7 +91,7 @@ def _part(block: nn.Module) -> PartSize:
     return PartSize(linear, sum(weight.shape[0] for weight in weights), _count(block) - linear)
 
 
-def _linears(module: nn.Module) -> list[nn.Parameter]:
+def _linears(module: nn.Module) -> list[Tensor]:
     return [child.weight for child in module.modules() if isinstance(child, nn.Linear)]
 
 

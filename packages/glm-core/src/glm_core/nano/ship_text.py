@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from glm_core.checkpoint.files import publish_folder
-from glm_core.checkpoint.pretrained import EMBEDDED, load_pretrained, save_pretrained
+from glm_core.checkpoint.loading import load_model
+from glm_core.checkpoint.pretrained import EMBEDDED, save_pretrained
 from glm_core.data.config import DataConfig
 from glm_core.data.prepare import PreparedData, prepare_data, read_manifest
 from glm_core.evaluate.report import EvaluationConfig, as_table, evaluate
@@ -54,7 +55,7 @@ def ship(run_dir: Path, folder: Path, source: str, note: str = "") -> dict[str, 
     Raises:
         ValueError: the model is too large to be shipped.
     """
-    model, tokenizer = load_pretrained(run_dir / "model")
+    model, tokenizer = load_model(run_dir / "model")
     data = prepare_data(DataConfig(source=source, tokenizer=str(run_dir / "model")))
     unquantized = evaluate(TextGenerator(model, tokenizer), data, EvaluationConfig())
     draft = folder.with_name(f".measuring-{folder.name}")
@@ -71,7 +72,7 @@ def _measure(
     folder: Path, run_dir: Path, data: PreparedData, unquantized: dict[str, Any], note: str
 ) -> dict[str, Any]:
     """Measures the model in `folder` and writes its card there."""
-    generator = TextGenerator(*load_pretrained(folder))
+    generator = TextGenerator(*load_model(folder))
     shipped = evaluate(generator, data, EvaluationConfig(baselines=True))
     measured = {
         "shipped": {"model": "nano-text", "data": "installed-text", **shipped},

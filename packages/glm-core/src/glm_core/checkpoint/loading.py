@@ -1,0 +1,202 @@
+"""A model from its folder or its name, ready to answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from glm_core.checkpoint.device_memory import free_memory, memory_budget, readable
+from glm_core.checkpoint.formats.glm_lab import GLM_LAB
+from glm_core.checkpoint.hub import resolve_model
+from glm_core.checkpoint.memory_plan import MemoryPlan, Planner
+from glm_core.checkpoint.released import Checkpoint, open_checkpoint
+from glm_core.checkpoint.weight_reader import WeightReader
+from glm_core.progress import Progress
+
+if TYPE_CHECKING:
+    from glm_core.model.transformer import Transformer
+    from glm_core.tokenizer.protocol import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+_EMBEDDING = "word_embeddings.weight"
+HOST_SHARE = 0.9
+"""Of the free host memory, what layers may fill that wait for their turn on a device."""
+
+
+class LoadQuantize(StrEnum):
+    """What becomes of the matrices of the blocks."""
+
+    keep = "keep"
+    """As stored: quantized rows stay rows."""
+    none = "none"
+    """Numbers of the model's dtype, also where rows are stored."""
+    int8 = "int8"
+    int4 = "int4"
+
+
+def load_model(
+    name_or_folder: Path | str,
+    dtype: torch.dtype | str | None = None,
+    device: str | torch.device = "cpu",
+    quantize: str = "keep",
+    max_memory: int | str | None = None,
+    context: int | None = None,
+    format: str | None = None,
+    progress: bool = True,
+) -> tuple[Transformer, Tokenizer]:
+    """Loads a model and its tokenizer.
+
+    Before a weight is read, a memory plan is logged; what cannot fit is refused, with what would.
+    Weights go to the device tensor by tensor. On the CPU those that need no change (stored in
+    `dtype` and in one piece) are mapped rather than read: they take page cache, which everything
+    shares that has the folder loaded, and come from the disk when they are first used.
+
+    Args:
+        name_or_folder: a folder in any format that `glm convert --list` names; the name of a model
+            that comes with the package; or a name on the Hugging Face hub, "org/name" or
+            "org/name@revision".
+        dtype: of the weights that are not quantized. None never rounds: on CUDA as stored; on the
+            CPU float32, or bfloat16 if stored so and the CPU multiplies it natively (AMX).
+        device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:1", ...
+        quantize: "keep" leaves the matrices of the blocks as they are stored: rows of 8 or 4 bits
+            stay rows. "none" turns stored rows into numbers. "int8" and "int4" quantize each matrix
+            as it is read. What `save_pretrained(..., quantize="int8")` wrote is a compact file, not
+            a quantized model: "keep" turns it into numbers too.
+        max_memory: most that the model may use on `device`: bytes, or "6GB", "512MiB".
+        context: tokens of prompt and answer that must fit; None for the model's own context, or as
+            many as fit.
+        format: of the folder, where it is not recognised.
+        progress: whether to log how far it is, every few seconds.
+
+    Returns:
+        The model in evaluation mode, and its tokenizer.
+
+    Raises:
+        CheckpointError: the folder, or a file in it, is missing, damaged or does not fit the model.
+        ValueError: an argument is not valid, or the model does not fit into memory.
+    """
+    from glm_core.tokenizer.loading import load_tokenizer
+    from glm_core.train.precision import resolve_device
+
+    how, where = _quantize_kind(quantize), resolve_device(str(device), "device")
+    folder = resolve_model(name_or_folder)
+    checkpoint = open_checkpoint(folder, format)
+    bits = _bits(checkpoint, how)
+    kind = _default_dtype(checkpoint, where) if dtype is None else _dtype(dtype)
+    budget = memory_budget(where, max_memory)
+    plan = Planner(checkpoint.config, str(name_or_folder)).choose(
+        kind, bits, context, budget, may_offload=max_memory is not None
+    )
+    show = plan.line if plan.is_small else plan.table
+    logger.info(show(f"{name_or_folder} on {where}", budget))
+    tokenizer = load_tokenizer(folder)
+    begin, total = time.monotonic(), plan.weights + plan.offloaded
+    line = Progress("loading", total / 1e6, "MB") if progress else None
+    reader = WeightReader(checkpoint, kind, bits, where, line)
+    model = _load_offloaded(reader, plan) if plan.offloaded else _load_whole(reader)
+    if not plan.is_small:
+        mapped = (
+            f", {readable(reader.mapped_bytes)} of it mapped"
+            if reader.mapped_bytes
+            else ""
+        )
+        logger.info(
+            "loaded %s in %.1f s%s", readable(total), time.monotonic() - begin, mapped
+        )
+    return model.eval(), tokenizer
+
+
+def _load_whole(reader: WeightReader) -> Transformer:
+    model = reader.empty_model()
+    tensors: dict[str, Tensor] = {}
+    for name in reader.checkpoint.names():
+        tensors |= reader.read(name)
+    model.load_state_dict(tensors, assign=True)
+    return model
+
+
+def _load_offloaded(reader: WeightReader, plan: MemoryPlan) -> Transformer:
+    """Keeps what the plan says on the device; the other layers are streamed from now on."""
+    from glm_core.infer.offload import offload_
+
+    host = free_memory(torch.device("cpu"))
+    fits = host is None or plan.offloaded < HOST_SHARE * host
+    hold = reader.device.type == "cuda" and fits
+    if not hold:
+        reader.check_streamable()
+    model = reader.empty_model()
+    tensors: dict[str, Tensor] = {}
+    for name in reader.checkpoint.names():
+        if not name.startswith("layers."):
+            tensors |= reader.read(name)
+    model.load_state_dict(tensors, assign=True, strict=False)
+    layers = offload_(
+        model,
+        reader,
+        plan.choice.resident,
+        reader.device,
+        hold=hold,
+        on_read=reader.count,
+    )
+    logger.info("%s", layers.report())
+    return model
+
+
+def _quantize_kind(name: str) -> LoadQuantize:
+    try:
+        return LoadQuantize(name)
+    except ValueError:
+        kinds = ", ".join(kind.value for kind in LoadQuantize)
+        raise ValueError(f"quantize is {name!r}; use one of: {kinds}") from None
+
+
+def _bits(checkpoint: Checkpoint, how: LoadQuantize) -> int | None:
+    """Bits of the matrices once they are loaded.
+
+    Raises:
+        ValueError: more bits are asked for than are stored.
+    """
+    is_compact = (
+        checkpoint.format is GLM_LAB and checkpoint.info(_EMBEDDING).bits is not None
+    )
+    stored = None if is_compact else checkpoint.bits
+    if how is LoadQuantize.keep:
+        return stored
+    if how is LoadQuantize.none:
+        return None
+    bits = 8 if how is LoadQuantize.int8 else 4
+    if stored is not None and bits > stored:
+        raise ValueError(
+            f"quantize is {how}, but {checkpoint.folder} is stored with int{stored} matrices, and "
+            "more bits cannot bring back what was rounded: use quantize=keep"
+        )
+    return bits
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    kind = _DTYPES.get(str(dtype).removeprefix("torch."))
+    if kind is None:
+        raise ValueError(f"dtype is {dtype}: use one of {', '.join(_DTYPES)}")
+    return kind
+
+
+def _default_dtype(checkpoint: Checkpoint, device: torch.device) -> torch.dtype:
+    """The dtype that loses nothing and is fast; see `load_model`."""
+    stored = checkpoint.info(_EMBEDDING).dtype
+    if device.type != "cpu":
+        return stored
+    is_native = stored == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if is_native else torch.float32

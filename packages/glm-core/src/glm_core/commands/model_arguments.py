@@ -1,0 +1,65 @@
+"""The flags by which every command that runs a model names and loads it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glm_core.model import Transformer
+    from glm_core.tokenizer import Tokenizer
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Declare the flags; without `default` a model must be named."""
+    said = "" if default is None else " (default: %(default)s)"
+    parser.add_argument(
+        "--model",
+        default=default,
+        required=default is None,
+        help=f"name, folder of any released format, or org/name on the hub{said}",
+    )
+    loading = parser.add_argument_group("loading")
+    loading.add_argument(
+        "--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)"
+    )
+    loading.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="of the weights (one that loses nothing)",
+    )
+    loading.add_argument(
+        "--quantize",
+        choices=["keep", "none", "int8", "int4"],
+        default="keep",
+        help="keep the blocks' matrices as they are stored, turn quantized ones into numbers, or "
+        "quantize them to 8 or 4 bits (default: %(default)s)",
+    )
+    loading.add_argument(
+        "--max-memory",
+        metavar="SIZE",
+        help="most that the model may use on the device, such as 6GB (all that is free)",
+    )
+    loading.add_argument(
+        "--context",
+        type=int,
+        metavar="TOKENS",
+        help="that must fit, prompt and answer (what the model has, or as many as fit)",
+    )
+
+
+def load_named_model(args: argparse.Namespace) -> tuple[Transformer, Tokenizer]:
+    """Load what the flags say."""
+    from glm_core.checkpoint.device_memory import parse_memory
+    from glm_core.checkpoint.loading import load_model
+    from glm_core.train.precision import resolve_device
+
+    limit = args.max_memory
+    return load_model(
+        args.model,
+        dtype=args.dtype,
+        device=resolve_device(args.device, "--device"),
+        quantize=args.quantize,
+        max_memory=None if limit is None else parse_memory(limit, "--max-memory"),
+        context=args.context,
+    )
