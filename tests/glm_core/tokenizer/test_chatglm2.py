@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import sentencepiece
 
@@ -127,6 +129,29 @@ def test_saved_tokenizer_gives_the_same_ids_when_loaded(tokenizer, tmp_path):
     assert loaded.kind == tokenizer.kind
     assert loaded.encode("hello 👋") == tokenizer.encode("hello 👋")
     assert loaded.fingerprint() == tokenizer.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("config.json", {"_name_or_path": "THUDM/codegeex2-6b"}),
+        ("tokenizer_config.json", {"pad_token": "</s>"}),
+    ],
+)
+def test_end_fills_rows_when_the_model_is_codegeex2(folder, name, settings):
+    (folder / name).write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(folder, "chatglm2")
+    assert tokenizer.pad_id == 2
+    tokenizer.save(folder / "saved")
+    assert load_tokenizer(folder / "saved").pad_id == 2
+
+
+def test_error_lists_the_special_tokens_when_the_pad_token_is_none(folder):
+    (folder / "tokenizer_config.json").write_text('{"pad_token": "hello"}')
+    with pytest.raises(
+        ValueError, match=r"pad_token='hello' is no special .*: choose one of <unk>"
+    ):
+        ChatGLM2Tokenizer.load(folder)
 
 
 def test_fingerprints_differ_when_only_the_roles_do(folder):

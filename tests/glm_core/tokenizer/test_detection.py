@@ -45,6 +45,7 @@ def make(tmp_path, icetk_model, bpe_model):
         ({"cog-pretrain.model": "", "config.json": {"model_type": "glm"}}, "chinese_sp"),
         ({"tokenizer.model": "IQ== 0\nIg== 1\n", "config.json": CHATGLM}, "glm4"),
         ({"tokenizer.model": "bpe", "config.json": LLAMA}, "llama"),
+        ({"tokenizer.model": "bpe", "params.json": {"dim": 4096}}, "llama"),
         ({"tokenizer.model": "bpe", "tokenizer_config.json": {"tokenizer_class": "LlamaTokenizer"}},
          "llama"),
         ({"tokenizer.model": "bpe", "tokenization_chatglm.py": PLAIN_CODE}, "chatglm2"),

@@ -75,6 +75,8 @@ def _tokenizer_model_kind(folder: Path) -> str:
             return "glm4"
     if _model_type(folder) == "llama" or _tokenizer_class(folder).startswith("Llama"):
         return "llama"
+    if (folder / "params.json").is_file():  # as Meta's own folders
+        return "llama"
     if _is_chatglm(folder):
         return _chatglm_2_or_3(folder)
     raise ValueError(

@@ -90,7 +90,11 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids`; special ids give nothing, incomplete UTF-8 gives U+FFFD."""
+        """Text of `ids` as the model's own tokenizer shows it; special ids give nothing.
+
+        Incomplete UTF-8 gives U+FFFD. The space that a SentencePiece model puts before every text
+        is gone, `decode_bytes` keeps it.
+        """
         ...
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
