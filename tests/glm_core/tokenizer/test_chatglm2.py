@@ -147,11 +147,10 @@ def test_end_fills_rows_when_the_model_is_codegeex2(folder, name, settings):
 
 
 def test_error_lists_the_special_tokens_when_the_pad_token_is_none(folder):
-    (folder / "tokenizer_config.json").write_text('{"pad_token": "hello"}')
     with pytest.raises(
         ValueError, match=r"pad_token='hello' is no special .*: choose one of <unk>"
     ):
-        ChatGLM2Tokenizer.load(folder)
+        ChatGLM2Tokenizer(folder / "tokenizer.model", "hello")
 
 
 def test_fingerprints_differ_when_only_the_roles_do(folder):
