@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from glm_core.attention import Causal, LeftPadded, RightPadded
-from glm_core.testing import assert_relative, tiny_model
+from glm_core.testing import assert_relative, randomize, tiny_model
+from glm_core.tune.prefix import PrefixEncoder
 
 transformers = pytest.importorskip("transformers")
 
@@ -162,6 +163,38 @@ def test_logits_and_gradients_equal_transformers(case, padding):
     assert actual.keys() == expected.keys()
     for name in expected:
         assert_relative(actual[name], expected[name], GRADIENT_TOLERANCE, f"{case} gradient {name}")
+
+
+@pytest.mark.parametrize("projection", [False, True])
+@pytest.mark.parametrize("padding", PADDING)
+@pytest.mark.parametrize("case", ["glm", "glm4", "llama"])
+def test_logits_equal_transformers_when_prefixed(case, padding, projection):
+    """Their cache of past keys and values, filled with the prefix."""
+    ours, theirs = build(*CASES[case])
+    ours.prefix = PrefixEncoder(ours.config, 4, projection).eval()
+    randomize(ours.prefix, seed=6)
+    mask, rows = PADDING[padding]
+    ids, _, positions, attended = batch_for(rows)
+    attended = torch.cat([torch.ones_like(attended[:, :4]), attended], dim=1)
+    with torch.no_grad():
+        actual = ours.logits(ours(ids, positions, mask))
+        past = past_of(ours.prefix)
+        cache = transformers.DynamicCache([(past[2 * n], past[2 * n + 1]) for n in range(2)])
+        expected = theirs(
+            ids, attention_mask=attended, position_ids=positions, past_key_values=cache
+        ).logits
+    real = attended[:, 4:].bool()
+    assert_relative(actual[real], expected[real], TOLERANCE, f"{case} prefixed")  # worst 6.0e-7
+
+
+def past_of(prefix):
+    """The prefix as the originals shape it: [2 L, B, K, P, H]."""
+    rows = prefix.embedding.weight
+    if prefix.trans is not None:
+        first, second = prefix.trans[0], prefix.trans[2]
+        rows = F.linear(F.linear(rows, first.weight, first.bias).tanh(), second.weight, second.bias)
+    past = rows.expand(BATCH, -1, -1).view(BATCH, 4, 4, KV_HEADS, HEAD_DIM)
+    return past.permute(2, 0, 3, 1, 4)
 
 
 @pytest.mark.parametrize("case", ["glm", "glm4", "llama"])

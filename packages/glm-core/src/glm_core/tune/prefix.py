@@ -54,14 +54,14 @@ class PrefixEncoder(nn.Module):
         self.config = config
         self.prefix_len = prefix_len
         width = prefix_width(config)
-        self.trans: nn.Sequential | None = None
-        if projection:
-            middle = projection_hidden_size or config.hidden_size
-            table = projection_input_size or config.hidden_size
-            self.trans = nn.Sequential(
-                nn.Linear(table, middle), nn.Tanh(), nn.Linear(middle, width)
-            )
+        middle = projection_hidden_size or config.hidden_size
+        table = projection_input_size or config.hidden_size
         self.embedding = nn.Embedding(prefix_len, table if projection else width)
+        self.trans = (
+            nn.Sequential(nn.Linear(table, middle), nn.Tanh(), nn.Linear(middle, width))
+            if projection
+            else None
+        )
         self.dropout = nn.Dropout(DROPOUT)
 
     def in_front_of(self, kv_cache: KVCacheProtocol | None, dtype: torch.dtype) -> PrefixedColumns:
