@@ -67,7 +67,7 @@ def resolve_model(name_or_folder: Path | str, weights: bool = True) -> Path:
 
 def _from_hub(repo: str, revision: str | None, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import DryRunError
+    from huggingface_hub.errors import DryRunError, LocalEntryNotFoundError
 
     wanted = [*_SMALL, _SAFETENSORS, _PICKLES] if weights else _SMALL
     try:
@@ -79,7 +79,7 @@ def _from_hub(repo: str, revision: str | None, weights: bool) -> Path:
             tqdm_class=_no_bar(),
             dry_run=True,
         )
-    except DryRunError as error:  # the hub did not answer, or answered no
+    except (DryRunError, LocalEntryNotFoundError) as error:  # the hub did not answer, or answered no
         return _from_cache(repo, revision, weights, error.__cause__)
     names = {file.filename for file in listing}
     if any(name.endswith(".safetensors") for name in names):

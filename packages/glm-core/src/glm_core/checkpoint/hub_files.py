@@ -41,7 +41,7 @@ def download_file(repo: str, name: str, commit: str) -> None:
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     headers = build_hf_headers()
-    url = hf_hub_url(repo, name, revision=commit, endpoint=constants.ENDPOINT)
+    url = hf_hub_url(repo, name, revision=commit)
     file = get_hf_file_metadata(url, headers=dict(headers))
     if file.etag is None or file.size is None or file.size > constants.MAX_HTTP_DOWNLOAD_SIZE:
         return  # left to the library
