@@ -77,14 +77,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _tokenizer(model: str | None) -> Tokenizer:
     """The tokenizer of a model folder, of a tokenizer folder, or of the embedded model."""
-    from pathlib import Path
-
+    from glm_core.checkpoint.hub import resolve_model
     from glm_core.checkpoint.pretrained import EMBEDDED
     from glm_core.tokenizer.byte_bpe import MIN_VOCAB_SIZE, ByteBPETokenizer
     from glm_core.tokenizer.loading import load_tokenizer
 
-    folder = Path(EMBEDDED.get(model or DEFAULT_MODEL, model or DEFAULT_MODEL))
-    if model is None and not folder.is_dir():
+    if model is None and not EMBEDDED[DEFAULT_MODEL].is_dir():
         logger.info("%s is not installed: every byte is a token; choose --model", DEFAULT_MODEL)
         return ByteBPETokenizer.train([], MIN_VOCAB_SIZE)
-    return load_tokenizer(folder)
+    return load_tokenizer(resolve_model(model or DEFAULT_MODEL, weights=False))
