@@ -54,7 +54,9 @@ def test_text_comes_back_when_encoded_and_decoded(tokenizer, text):
 
 
 def test_lone_surrogate_becomes_a_question_mark_when_encoded(tokenizer):
-    assert tokenizer.encode("a\ud800b") == tokenizer.encode("a?b")
+    ids = tokenizer.encode("a?b")
+    assert tokenizer.encode("a\ud800b") == ids
+    assert tokenizer.encode_batch(["a\ud800b", "a?b"]) == [ids, ids]
 
 
 def test_each_piece_begins_with_a_space_when_encoded_alone(tokenizer, library):

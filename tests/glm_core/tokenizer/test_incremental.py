@@ -51,3 +51,17 @@ def test_first_space_stays_when_the_ids_go_on_from_other_text():
     decoder = IncrementalDecoder(SpacePieces(), continues=True)
     assert "".join(map(decoder.push, [0, 0])) == " a a"
     assert decoder.num_dropped == 0
+
+
+def test_whole_answer_is_not_decoded_again_when_it_is_long():
+    class Counting(SpacePieces):
+        longest = 0
+
+        def decode(self, ids):
+            self.longest = max(self.longest, len(ids))
+            return super().decode(ids)
+
+    tokenizer = Counting()
+    decoder = IncrementalDecoder(tokenizer)
+    assert "".join(map(decoder.push, [5, 1, *[2] * 50])) == "b" * 50
+    assert tokenizer.longest == 3

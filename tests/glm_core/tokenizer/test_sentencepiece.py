@@ -45,7 +45,9 @@ def test_piece_is_found_only_when_it_is_there(path):
     assert pieces.find("no such piece") is None
 
 
-@pytest.mark.parametrize("content", [b"not a model at all", b"\x0a\xff\xff", b""])
+@pytest.mark.parametrize(
+    "content", [b"not a model at all", b"\x0a\xff\xff", b"IQ== 0\nIg== 1\n", b""]
+)
 def test_error_names_the_file_when_it_is_no_model(path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.model (is no SentencePiece model|holds no pieces)"):
