@@ -79,7 +79,10 @@ def _from_hub(repo: str, revision: str | None, weights: bool) -> Path:
             tqdm_class=_no_bar(),
             dry_run=True,
         )
-    except (DryRunError, LocalEntryNotFoundError) as error:  # the hub did not answer, or answered no
+    except (
+        DryRunError,
+        LocalEntryNotFoundError,
+    ) as error:  # the hub did not answer, or answered no
         return _from_cache(repo, revision, weights, error.__cause__)
     names = {file.filename for file in listing}
     if any(name.endswith(".safetensors") for name in names):

@@ -108,14 +108,8 @@ def load_model(
     reader = WeightReader(checkpoint, kind, bits, where, line)
     model = _load_offloaded(reader, plan) if plan.offloaded else _load_whole(reader)
     if not plan.is_small:
-        mapped = (
-            f", {readable(reader.mapped_bytes)} of it mapped"
-            if reader.mapped_bytes
-            else ""
-        )
-        logger.info(
-            "loaded %s in %.1f s%s", readable(total), time.monotonic() - begin, mapped
-        )
+        mapped = f", {readable(reader.mapped_bytes)} of it mapped" if reader.mapped_bytes else ""
+        logger.info("loaded %s in %.1f s%s", readable(total), time.monotonic() - begin, mapped)
     return model.eval(), tokenizer
 
 
@@ -169,9 +163,7 @@ def _bits(checkpoint: Checkpoint, how: LoadQuantize) -> int | None:
     Raises:
         ValueError: more bits are asked for than are stored.
     """
-    is_compact = (
-        checkpoint.format is GLM_LAB and checkpoint.info(_EMBEDDING).bits is not None
-    )
+    is_compact = checkpoint.format is GLM_LAB and checkpoint.info(_EMBEDDING).bits is not None
     stored = None if is_compact else checkpoint.bits
     if how is LoadQuantize.keep:
         return stored

@@ -89,17 +89,13 @@ class MemoryPlan:
     def line(self, title: str, budget: Budget | None) -> str:
         """The plan in one line."""
         of = ", ".join(f"{name} {readable(size)}" for name, size, _ in self.parts())
-        return f"{title}: {readable(self.total)} {_out_of(budget)} ({of})".replace(
-            "  ", " "
-        )
+        return f"{title}: {readable(self.total)} {_out_of(budget)} ({of})".replace("  ", " ")
 
     def table(self, title: str, budget: Budget | None) -> str:
         """The plan with a line per part."""
         of = _out_of(budget)
         rows = [*self.parts(), ("total", self.total, of)]
-        lines = [
-            f"  {name:<14}{readable(size):>10}  {remark}" for name, size, remark in rows
-        ]
+        lines = [f"  {name:<14}{readable(size):>10}  {remark}" for name, size, remark in rows]
         return "\n".join([f"memory plan of {title}", *map(str.rstrip, lines)])
 
 
@@ -127,8 +123,7 @@ class Planner:
         return MemoryPlan(
             choice=choice,
             num_layers=self.config.num_layers,
-            weights=self._size.outside.num_bytes(element, choice.bits)
-            + on_device * layer,
+            weights=self._size.outside.num_bytes(element, choice.bits) + on_device * layer,
             kv_cache=self._kv_bytes_per_token(element) * choice.context,
             working=self._working_bytes(choice),
             offloaded=streamed * layer,
@@ -164,9 +159,7 @@ class Planner:
             return self._with_longest_context(least.choice, longest, budget)
         found = None
         if may_offload:
-            found = self.offload(wanted.choice, budget) or self.offload(
-                least.choice, budget
-            )
+            found = self.offload(wanted.choice, budget) or self.offload(least.choice, budget)
         if found is None:
             raise ValueError(self._refusal(least, budget, may_offload))
         return found
@@ -192,9 +185,7 @@ class Planner:
     def _cut(self, plan: MemoryPlan, context: int) -> MemoryPlan:
         return self.plan(replace(plan.choice, context=context))
 
-    def _with_longest_context(
-        self, choice: Choice, longest: int, budget: Budget
-    ) -> MemoryPlan:
+    def _with_longest_context(self, choice: Choice, longest: int, budget: Budget) -> MemoryPlan:
         """`choice`, which fits, with as much context as fits too, in steps of CONTEXT_STEP."""
         plan = self.plan(choice)
         low, high = choice.context // CONTEXT_STEP, longest // CONTEXT_STEP
@@ -221,9 +212,7 @@ class Planner:
         prompt = min(choice.context, PROMPT)
         attention = (4 * config.num_heads + 2 * config.num_kv_heads) * config.head_dim
         feed_forward = (3 if config.is_gated else 2) * config.ffn_hidden_size
-        forward = (
-            element * prompt * (4 * config.hidden_size + max(attention, feed_forward))
-        )
+        forward = element * prompt * (4 * config.hidden_size + max(attention, feed_forward))
         if config.generation_layout != GenerationLayout.causal:
             forward += prompt * prompt * (element + 1)
         forward += 4 * 4 * config.vocab_size  # logits in fp32, and the sampler's copies
@@ -236,21 +225,12 @@ class Planner:
             bare = self.plan(replace(least.choice, resident=0))
             needs = f"{readable(bare.total)} even if no layer stays on the device"
         else:
-            of = ", ".join(
-                f"{name} {readable(size)}" for name, size, _ in least.parts()
-            )
-            needs = (
-                f"{readable(least.total)} ({of}) for {least.choice.context:,} tokens"
-            )
+            of = ", ".join(f"{name} {readable(size)}" for name, size, _ in least.parts())
+            needs = f"{readable(least.total)} ({of}) for {least.choice.context:,} tokens"
         ways = [
-            f"{label} ({readable(plan.total)})"
-            for label, plan in self._ways_out(least, budget)
+            f"{label} ({readable(plan.total)})" for label, plan in self._ways_out(least, budget)
         ]
-        remedy = (
-            f"What fits: {'; '.join(ways[:_SHOWN])}"
-            if ways
-            else self._least(least.choice)
-        )
+        remedy = f"What fits: {'; '.join(ways[:_SHOWN])}" if ways else self._least(least.choice)
         return f"{self.name} in {least.choice} needs {needs}, but {budget.in_words()}. {remedy}"
 
     def _least(self, choice: Choice) -> str:
@@ -267,9 +247,7 @@ class Planner:
             "or use a larger device"
         )
 
-    def _ways_out(
-        self, least: MemoryPlan, budget: Budget
-    ) -> Iterator[tuple[str, MemoryPlan]]:
+    def _ways_out(self, least: MemoryPlan, budget: Budget) -> Iterator[tuple[str, MemoryPlan]]:
         """Settings that make it fit, the mildest change first."""
         variants = [("", least.choice), *_lighter(least.choice)]
         for label, choice in variants:
@@ -280,9 +258,7 @@ class Planner:
             if self.plan(shortest).total <= budget.num_bytes < self.plan(choice).total:
                 plan = self._with_longest_context(shortest, choice.context, budget)
                 yield _joined(label, f"context={plan.choice.context}"), plan
-        for context in sorted(
-            {choice.context, LEAST_CONTEXT, CONTEXT_STEP}, reverse=True
-        ):
+        for context in sorted({choice.context, LEAST_CONTEXT, CONTEXT_STEP}, reverse=True):
             yield from self._offloaded(variants, context, budget)
 
     def _offloaded(
@@ -309,9 +285,7 @@ def _out_of(budget: Budget | None) -> str:
 
 def _lighter(choice: Choice) -> list[tuple[str, Choice]]:
     """Choices of dtype and bits that take less than `choice`, each with what to set."""
-    narrow = (
-        replace(choice, dtype=torch.bfloat16) if choice.dtype.itemsize > 2 else None
-    )
+    narrow = replace(choice, dtype=torch.bfloat16) if choice.dtype.itemsize > 2 else None
     found = [("dtype=bfloat16", narrow)] if narrow else []
     for bits in (8, 4):
         if choice.bits is None or bits < choice.bits:
