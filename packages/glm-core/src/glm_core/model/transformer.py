@@ -24,13 +24,7 @@ from glm_core.attention import (
     prepare_attention,
 )
 from glm_core.attention.reference import reference_backend
-from glm_core.model.config import (
-    Activation,
-    GeluForm,
-    QkvLayout,
-    Residual,
-    TransformerConfig,
-)
+from glm_core.model.config import Activation, GeluForm, QkvLayout, Residual, TransformerConfig
 from glm_core.model.init import init_weights
 from glm_core.model.norm import build_norm
 from glm_core.model.positions import (
@@ -236,7 +230,7 @@ class Transformer(nn.Module):
         offset = max(cached - prefix_len, 0)
         position_ids_B2T = as_2d_positions(position_ids, input_ids_BT, offset)
         x_BTD = self.embed(input_ids_BT, position_ids_B2T)
-        attend = self.prepare_mask(mask or Causal(), input_ids_BT, offset, prefix_len)
+        attend = self.prepare_mask(mask or Causal(), input_ids_BT, offset)
         rotate = build_rotation(self.config, position_ids_B2T, self.compute_dtype)
         if self.prefix is not None and cached == 0:
             kv_cache = self.prefix.in_front_of(kv_cache, self.compute_dtype)
@@ -262,17 +256,10 @@ class Transformer(nn.Module):
         out_BTD: Tensor = self.dropout(x_BTD)
         return out_BTD
 
-    def prepare_mask(
-        self, mask: MaskSpec, input_ids_BT: Tensor, offset: int, prefix_len: int = 0
-    ) -> PreparedAttention:
-        """Chooses the attention backend and builds its mask, once for all layers.
-
-        Args:
-            offset: columns of text before the tokens.
-            prefix_len: columns of a prefix before the text.
-        """
-        if prefix_len:
-            mask, offset = Prefixed(mask, prefix_len), offset + prefix_len
+    def prepare_mask(self, mask: MaskSpec, input_ids_BT: Tensor, offset: int) -> PreparedAttention:
+        """Chooses the attention backend and builds its mask, once for all layers."""
+        if self.prefix is not None:
+            mask, offset = Prefixed(mask, self.prefix.prefix_len), offset + self.prefix.prefix_len
         batch, length = input_ids_BT.shape
         device, dtype = input_ids_BT.device, self.compute_dtype
         request = MaskRequest(mask, batch, length, offset + length, offset, device, dtype)
