@@ -62,7 +62,7 @@ class BlankInfillingTask:
         rows, columns = batch.input_ids.shape
         config = self.model_config
         width = config.num_heads * config.head_dim
-        pairs = 12.0 * config.num_layers * width * columns
+        pairs = 12.0 * config.num_blocks * width * columns
         return rows * columns * (6.0 * self._matrix_size + pairs)
 
     def export(self, model: nn.Module, folder: Path) -> None:
@@ -77,4 +77,4 @@ def _matmul_parameters(config: TransformerConfig) -> int:
     attention = config.hidden_size * config.head_dim * (heads + config.num_heads)
     up = 2 if config.is_gated else 1
     mlp = config.hidden_size * config.ffn_hidden_size * (up + 1)
-    return config.num_layers * (attention + mlp) + config.vocab_size * config.hidden_size
+    return config.num_blocks * (attention + mlp) + config.vocab_size * config.hidden_size

@@ -64,5 +64,5 @@ def _activation_bytes(model: TransformerConfig, element: int, *, recompute: bool
     block = 2 * model.hidden_size * _FP32 + (2 * model.hidden_size + attention + mlp) * element
     if recompute:
         # the inputs of all blocks, and everything of the one that is being recomputed
-        return model.num_layers * model.hidden_size * _FP32 + block
-    return model.num_layers * block
+        return model.num_blocks * model.hidden_size * _FP32 + block
+    return model.num_blocks * block
