@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glm_core.chat import ChatFormat, ChatSession
-    from glm_core.infer import SamplingConfig, TextGenerator
+    from glm_core.infer import TextGenerator
 
 HELP = "talk with a model in the terminal"
 EXAMPLE = """\
@@ -63,27 +63,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the model and talk until the user leaves."""
-    from glm_core.chat import chat_format
     from glm_core.commands.chat_terminal import ChatTerminal
 
     tools = read_tools(args.tools)
-    format = chat_format(args.format) if args.format else format_of(args.model)
+    format = checked_format(args, tools)
     session = open_session(args, _load(args), format, tools)
     ChatTerminal(session, is_interactive=sys.stdin.isatty(), as_json=args.json).run()
     return 0
 
 
-def format_of(name_or_folder: str) -> ChatFormat:
-    """The format of a model, known before its weights are read.
+def checked_format(args: argparse.Namespace, tools: list[dict[str, Any]]) -> ChatFormat:
+    """The model's format. Tells what is wrong with the flags before the weights are read.
 
     Raises:
-        ValueError: it was not trained to chat.
+        ValueError: the model was not trained to chat, or a flag holds what it cannot do.
     """
-    from glm_core.chat import chat_format_for
+    from glm_core.chat import Message, Role, chat_format, chat_format_for
+    from glm_core.chat.saved import read_chat
     from glm_core.checkpoint.hub import resolve_model
+    from glm_core.infer import SamplingConfig
     from glm_core.tokenizer import load_tokenizer
 
-    return chat_format_for(load_tokenizer(resolve_model(name_or_folder)).kind)
+    SamplingConfig(**given_sampling(args))
+    if args.load:
+        read_chat(Path(args.load))
+    tokenizer = load_tokenizer(resolve_model(args.model))
+    format = chat_format(args.format) if args.format else chat_format_for(tokenizer.kind)
+    system = [Message(Role.system, args.system)] if args.system else []
+    format.encode([*system, Message(Role.user, "?")], tokenizer, tools)
+    return format
 
 
 def open_session(
@@ -93,10 +101,14 @@ def open_session(
     tools: list[dict[str, Any]],
 ) -> ChatSession:
     """The session that the flags describe."""
-    from glm_core.chat import ChatSession
+    from dataclasses import replace
 
-    limit = generator.model.config.max_position_embeddings
-    sampling = sampling_config(args, format, args.context or limit)
+    from glm_core.chat import ChatSession
+    from glm_core.chat.session import default_sampling
+
+    context = args.context or generator.model.config.max_position_embeddings
+    given = {"seed": secrets.randbits(32)} | given_sampling(args)
+    sampling = replace(default_sampling(format, context), **given)
     session = ChatSession(generator, format, sampling=sampling, context=args.context)
     if args.load:
         session.load(args.load)
@@ -105,17 +117,16 @@ def open_session(
     return session
 
 
-def sampling_config(args: argparse.Namespace, format: ChatFormat, context: int) -> SamplingConfig:
-    """What the flags say, the format's defaults for the rest."""
-    from dataclasses import fields, replace
+def given_sampling(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `SamplingConfig` that the flags name."""
+    from dataclasses import fields
 
-    from glm_core.chat.session import default_sampling
     from glm_core.infer import SamplingConfig
 
     names = {field.name for field in fields(SamplingConfig)}
-    given = {name: value for name, value in vars(args).items() if name in names}
-    given = {name: value for name, value in given.items() if value is not None}
-    return replace(default_sampling(format, context), **{"seed": secrets.randbits(32)} | given)
+    return {
+        name: value for name, value in vars(args).items() if name in names and value is not None
+    }
 
 
 def read_tools(path: str | None) -> list[dict[str, Any]]:
