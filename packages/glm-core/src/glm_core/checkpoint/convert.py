@@ -6,25 +6,24 @@ No more than one parameter, and what one rank stores of it, is in memory at any 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from glm_core.checkpoint.files import CheckpointError, publish_folder, write_json
+from glm_core.checkpoint.device_memory import readable
+from glm_core.checkpoint.files import CheckpointError, write_json
 from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats import Format, format_named
-from glm_core.checkpoint.formats.base import UNSTORED
+from glm_core.checkpoint.formats.base import OURS, UNSTORED, lost_fields
 from glm_core.checkpoint.keymap import (
     SCALE_SUFFIX,
     Computed,
     Copy,
     Entry,
+    Split,
     Table,
     entries,
     expand,
@@ -32,18 +31,28 @@ from glm_core.checkpoint.keymap import (
     shape_on_rank,
     slots,
 )
-from glm_core.checkpoint.released import Checkpoint, open_checkpoint
+from glm_core.checkpoint.released import Checkpoint, open_checkpoint, same_scales
 from glm_core.checkpoint.stored import StoredTensor, contiguous_stride
+from glm_core.checkpoint.target import check_disk, check_target, new_folder
 from glm_core.checkpoint.writer import Kind, ShardedWriter, size_of
 from glm_core.model.config import TransformerConfig
 from glm_core.progress import Progress
-from glm_core.quantize.rows import quantize_rows
+from glm_core.quantize.rows import packed_columns, quantize_rows
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_SHARD_BYTES = 5 * 10**9
 LINEARS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
 """What the released quantized checkpoints store as int8 rows."""
+KEPT = (
+    "_name_or_path",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "mask_token_id",
+    "gmask_token_id",
+)
+"""What of config.json goes along into every format: it says nothing of the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class Conversion:
         bits: 8 or 4 to quantize the linears, 0 to store numbers, None to keep what is stored.
 
     Raises:
-        ValueError: the format cannot hold the model, or not in so many ranks.
+        ValueError: the format cannot hold the model, or not in so many ranks or with so few bits.
     """
 
     def __init__(
@@ -84,24 +93,30 @@ class Conversion:
         self.dtype, self.bits = dtype, bits
         self.config = source.config
         _check_ranks(format, self.config, ranks)
-        _check_holds(source, format)
+        if bits and source.bits and bits > source.bits:
+            raise ValueError(
+                f"--quantize is int{bits}, but {source.folder} stores int{source.bits} rows, and "
+                "more bits cannot bring back what was rounded: leave it out"
+            )
+        self.config_json = _config_json(source, format, source.bits if bits is None else bits)
+        _check_holds(source, format, self.config_json)
         self.table: Table = expand(format.table(self.config), self.config.num_layers, format.prefix)
         self.entries = entries(self.table)
+        for name in source.names():
+            self._check_shares(name)
 
     def kinds(self) -> list[dict[str, Kind]]:
         """Dtype and shape of every tensor that every rank will store, in the model's order."""
-        ranks: list[dict[str, Kind]] = [{} for _ in range(self.ranks)]
+        kinds: dict[str, Kind] = {}
         for name in self.source.names():
-            for kinds in ranks:
-                kinds |= self._kinds_of(name)
+            kinds |= self._kinds_of(name)
         for row in self.table:
-            for kinds in ranks:
-                if isinstance(row, Computed):
-                    value = row.value(self.config, self._embedding_dtype)
-                    kinds[row.theirs] = (value.dtype, tuple(value.shape))
-                elif isinstance(row, Copy):
-                    kinds |= self._kinds_of_copy(row)
-        return ranks
+            if isinstance(row, Computed):
+                value = row.value(self.config, self._embedding_dtype)
+                kinds[row.theirs] = (value.dtype, tuple(value.shape))
+            elif isinstance(row, Copy):
+                kinds |= self._kinds_of_copy(row)
+        return [dict(kinds) for _ in range(self.ranks)]
 
     def write(self, writer: ShardedWriter, progress: Progress) -> None:
         """Writes every tensor."""
@@ -127,6 +142,11 @@ class Conversion:
         is_linear = name.endswith(".weight") and name.split(".")[-2] in LINEARS
         return self.bits if is_linear else 0
 
+    def _keeps_rows(self, name: str) -> bool:
+        """Whether the quantized rows of a parameter pass through as they are."""
+        bits = self._bits_of(name)
+        return bits > 0 and bits == self.source.info(name).bits
+
     def _kinds_of(self, name: str) -> dict[str, Kind]:
         info, bits = self.source.info(name), self._bits_of(name)
         dtype = self.dtype or info.dtype
@@ -134,7 +154,7 @@ class Conversion:
         shapes = shape_on_rank(self.entries[name], self.config, info.shape, self.ranks)
         for theirs, shape in shapes.items():
             if bits:
-                kinds[theirs] = (torch.int8, (shape[0], shape[1] * bits // 8))
+                kinds[theirs] = (torch.int8, (shape[0], packed_columns(shape[1], bits)))
                 kinds[theirs + SCALE_SUFFIX] = (torch.float16, (shape[0],))
             else:
                 kinds[theirs] = (dtype, shape)
@@ -148,42 +168,66 @@ class Conversion:
         return {row.theirs + suffixes[name]: kind for name, kind in kinds.items()}
 
     def _write_parameter(self, name: str, copy: Copy | None, writer: ShardedWriter) -> None:
-        entry, bits = self.entries[name], self._bits_of(name)
+        entry = self.entries[name]
         targets = [entry] if copy is None else [entry, Entry(name, copy.theirs)]
-        if bits and bits == self.source.info(name).bits:
-            levels, scale = self.source.read_rows(name)
-            self._check_rows_fit(entry)
+        if self._keeps_rows(name):
+            levels = self.source.read_levels(name)
             for target in targets:
-                self._write_slots(target, levels, writer, "")
-                self._write_slots(target, scale, writer, SCALE_SUFFIX)
+                self._write_slots(target, levels, writer)
+                self._write_scales(target, self.source.read_scales(name), writer)
             return
         tensor = self.source.read(name, self.dtype)
         for target in targets:
-            if bits:
-                self._write_quantized(target, tensor, bits, writer)
+            if self._bits_of(name):
+                self._write_quantized(target, tensor, writer)
             else:
-                self._write_slots(target, tensor, writer, "")
+                self._write_slots(target, tensor, writer)
 
-    def _write_slots(
-        self, entry: Entry, tensor: Tensor, writer: ShardedWriter, suffix: str
-    ) -> None:
+    def _write_slots(self, entry: Entry, tensor: Tensor, writer: ShardedWriter) -> None:
         for rank, theirs, views in slots(entry, self.config, tensor, self.ranks):
-            writer.write(rank, theirs + suffix, views)
+            writer.write(rank, theirs, views)
 
-    def _write_quantized(
-        self, entry: Entry, tensor: Tensor, bits: int, writer: ShardedWriter
-    ) -> None:
+    def _write_scales(self, entry: Entry, scales: list[Tensor], writer: ShardedWriter) -> None:
+        """Writes the scales of rows; shares of their columns inherit those of the whole."""
+        if entry.split != Split.columns:
+            for rank, theirs, views in slots(entry, self.config, scales[0], self.ranks):
+                writer.write(rank, theirs + SCALE_SUFFIX, views)
+            return
+        for rank in range(self.ranks):
+            scale = scales[rank * len(scales) // self.ranks]
+            writer.write(rank, entry.names[0] + SCALE_SUFFIX, [scale])
+
+    def _write_quantized(self, entry: Entry, tensor: Tensor, writer: ShardedWriter) -> None:
         """Quantizes what each rank has, as the originals did after splitting."""
         for rank, theirs, views in slots(entry, self.config, tensor, self.ranks):
-            levels, scales = zip(*(quantize_rows(view, bits) for view in views), strict=True)
-            writer.write(rank, theirs, levels)
-            writer.write(rank, theirs + SCALE_SUFFIX, scales)
+            rows = [self._quantize(entry.ours, view) for view in views]
+            writer.write(rank, theirs, [levels for levels, _ in rows])
+            writer.write(rank, theirs + SCALE_SUFFIX, [scale for _, scale in rows])
 
-    def _check_rows_fit(self, entry: Entry) -> None:
-        if entry.split == "columns" and self.ranks > 1:
-            raise CheckpointError(
-                f"{entry.ours} is stored as quantized rows, and splitting its columns among "
-                f"{self.ranks} ranks would change them: add --quantize none to store numbers"
+    def _quantize(self, name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            return quantize_rows(weight, self._bits_of(name))
+        except ValueError as error:
+            raise CheckpointError(f"{self.source.folder}, {name}: {error}") from error
+
+    def _check_shares(self, name: str) -> None:
+        """Whether a parameter can be shared among the ranks, in the form that it will have."""
+        try:
+            self._kinds_of(name)
+        except ValueError as error:
+            raise ValueError(
+                f"--tp is {self.ranks}, --quantize is {_quantize_name(self.bits)}: {name}: {error}"
+            ) from error
+        if not self._keeps_rows(name):
+            return
+        scales = self.source.read_scales(name)
+        if not same_scales(scales) and (
+            self.entries[name].split != Split.columns or self.ranks % len(scales)
+        ):
+            raise ValueError(
+                f"--tp is {self.ranks}, but {name} was quantized after {len(scales)} ranks had "
+                "shared its columns, each with scales of its own: choose a multiple of "
+                f"{len(scales)} in a format with tensor-parallel files, or add --quantize none"
             )
 
 
@@ -215,67 +259,50 @@ def convert(
         ValueError: the format cannot hold the model, or the target is in the way.
         OSError: the disk is full.
     """
-    target = Path(target)
+    target, format = Path(target), format_named(to)
     check_target(target)
     opened = open_checkpoint(source, source_format)
-    conversion = Conversion(opened, format_named(to), ranks, dtype, bits)
+    conversion = Conversion(opened, format, ranks, dtype, bits)
     kinds = conversion.kinds()
     size = sum(size_of(kind) for rank in kinds for kind in rank.values())
-    _check_disk(target, size)
-    logger.info(
-        "%s: %s, %.2f GB -> %s, %d file(s) or more", source, opened.format, size / 1e9, to, ranks
-    )
-    with _temporary_folder(target) as folder:
-        writer = ShardedWriter(folder, kinds, conversion.format.is_tensor_parallel, max_shard_bytes)
+    check_disk(target, size)
+    logger.info("%s: %s, writing %s as %s", source, opened.format, readable(size), to)
+    with new_folder(target) as folder:
+        copy_tokenizer(opened.folder, folder)  # first: what is wrong with it shows at once
+        write_json(folder / "config.json", conversion.config_json)
+        writer = ShardedWriter(folder, kinds, format.is_tensor_parallel, max_shard_bytes)
         try:
-            total = sum(
-                opened.info(name).dtype.itemsize * _count(opened, name) for name in opened.names()
-            )
-            conversion.write(writer, Progress("converting", total / 1e9, "GB"))
-            writer.close()
+            conversion.write(writer, Progress("converting", _bytes(opened) / 1e9, "GB"))
+            writer.check_complete()
         finally:
-            writer.abandon()
+            writer.close()
         if writer.weight_map:
             index = {"metadata": {"total_size": size}, "weight_map": writer.weight_map}
             write_json(folder / "model.safetensors.index.json", index)
-        write_json(folder / "config.json", _config_json(conversion, opened.files))
-        copy_tokenizer(opened.folder, folder)
-        publish_folder(folder, target)
     count = sum(_count(opened, name) for name in opened.names())
     return Converted(target, opened.format.name, to, count, size)
 
 
-def check_target(target: Path) -> None:
-    """Refuses to write where something is.
-
-    Raises:
-        ValueError: `target` is a file, or a folder that is not empty.
-    """
-    if target.is_file() or (target.is_dir() and any(target.iterdir())):
-        raise ValueError(f"{target} exists already: choose another folder, or delete it first")
-
-
-def _config_json(conversion: Conversion, files: WeightFolder) -> dict[str, object]:
-    """config.json of the target, with the ids and the name that the source's had."""
-    written = conversion.format.write_config(conversion.config)
-    kept = ("_name_or_path", "bos_token_id", "eos_token_id", "pad_token_id", "gmask_token_id")
-    for name in kept:
-        if name in files.config:
-            written[name] = files.config[name]
-    bits = conversion.source.bits if conversion.bits is None else conversion.bits
-    if bits:
-        written["quantization_bit"] = bits
-    return written
-
-
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Brings the tokenizer along; without one the weights go alone, and the log says so."""
+    from glm_core.errors import MissingExtraError
     from glm_core.tokenizer.loading import load_tokenizer
 
     try:
         load_tokenizer(source).save(target)
-    except ValueError as error:
+    except (ValueError, MissingExtraError) as error:
         logger.warning("no tokenizer goes along: %s", error)
+
+
+def _config_json(source: Checkpoint, format: Format, bits: int | None) -> dict[str, Any]:
+    """config.json of the target, with the name and the ids that the source's had."""
+    written = format.write_config(source.config)
+    for name in KEPT:
+        if name in source.files.config:
+            written.setdefault(name, source.files.config[name])
+    if bits:
+        written["quantization_bit"] = bits
+    return written
 
 
 def _check_ranks(format: Format, config: TransformerConfig, ranks: int) -> None:
@@ -291,31 +318,30 @@ def _check_ranks(format: Format, config: TransformerConfig, ranks: int) -> None:
         )
 
 
-def _check_holds(source: Checkpoint, format: Format) -> None:
-    """Whether what the format writes of the config reads back as the same config.
+def _check_holds(source: Checkpoint, format: Format, config_json: dict[str, Any]) -> None:
+    """Checks that what will be written reads back as the same config, and completes it.
 
     Raises:
         ValueError: it does not; names the field.
     """
-    ours = source.config
+    ours, refusal = source.config, f"format {format} ({format.holds}) cannot hold this model"
+    fault = same_names(expand(format.table(ours), ours.num_layers, format.prefix), source.shapes)
     try:
-        theirs = format.read_config(_imagined(source, format))
-    except CheckpointError as error:
-        raise ValueError(f"format {format} cannot hold this model: {error}") from error
-    table = expand(format.table(ours), ours.num_layers, format.prefix)
-    fault = same_names(table, source.shapes)
+        theirs = format.read_config(_imagined(source, format, config_json))
+    except ValueError as error:
+        raise ValueError(f"{refusal}: {fault or error}") from error
     for field in fields(TransformerConfig):
         mine, other = getattr(ours, field.name), getattr(theirs, field.name)
         if mine != other and field.name not in UNSTORED:
-            raise ValueError(
-                f"format {format} ({format.holds}) cannot hold this model: it means "
-                f"{field.name}={other}, and the model has {mine}"
-            )
+            raise ValueError(f"{refusal}: it means {field.name}={other}, and the model has {mine}")
     if fault:
-        raise ValueError(f"format {format} ({format.holds}) cannot hold this model: {fault}")
+        raise ValueError(f"{refusal}: {fault}")
+    lost = lost_fields(ours, theirs)
+    if lost:
+        config_json[OURS] = lost
 
 
-def _imagined(source: Checkpoint, format: Format) -> WeightFolder:
+def _imagined(source: Checkpoint, format: Format, config_json: dict[str, Any]) -> WeightFolder:
     """The folder that would be written, without anything in its files."""
     config, tensors = source.config, {}
     for entry in entries(expand(format.table(config), config.num_layers, format.prefix)).values():
@@ -325,39 +351,16 @@ def _imagined(source: Checkpoint, format: Format) -> WeightFolder:
         for name, shape in shape_on_rank(entry, config, info.shape, 1).items():
             stride = contiguous_stride(shape)
             tensors[name] = StoredTensor(source.folder, shape, info.dtype, 0, stride)
-    return WeightFolder(
-        source.folder, (tensors,), format.is_tensor_parallel, format.write_config(config)
-    )
+    nowhere = source.folder / "config.json" / "to write"
+    return WeightFolder(nowhere, (tensors,), format.is_tensor_parallel, config_json)
 
 
-@contextmanager
-def _temporary_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that is gone afterwards unless it was renamed."""
-    folder = target.with_name(f".writing-{target.name}-{os.getpid()}")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"cannot write {target} ({error.strerror or error}): free some space or choose another "
-            "folder; nothing is left behind",
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _quantize_name(bits: int | None) -> str:
+    return {None: "keep", 0: "none"}.get(bits, f"int{bits}")
 
 
-def _check_disk(target: Path, size: int) -> None:
-    parent = target.absolute().parent
-    while not parent.is_dir():
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
-    if free < size:
-        raise ValueError(
-            f"{target} needs {size / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB free: free "
-            "some space or choose another folder"
-        )
+def _bytes(source: Checkpoint) -> int:
+    return sum(source.info(name).dtype.itemsize * _count(source, name) for name in source.names())
 
 
 def _count(source: Checkpoint, name: str) -> int:

@@ -143,7 +143,9 @@ def read_json(path: Path, remedy: str) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing; {remedy}") from error
-    except ValueError as error:
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged or truncated ({error}); {remedy}") from error
 
 

@@ -44,7 +44,7 @@ class WeightFolder:
             CheckpointError: there is no such tensor.
         """
         if name not in self.tensors:
-            raise CheckpointError(f"{self.path} lacks the tensor {name}: {REMEDY}")
+            raise CheckpointError(f"the tensor {name} is missing: {REMEDY}")
         return self.tensors[name].shape
 
     def count_layers(self, pattern: str) -> int:
@@ -98,9 +98,9 @@ def _latest(path: Path) -> Path:
     note = next((path / name for name in _LATEST if (path / name).is_file()), None)
     if note is None:
         return path
-    name = note.read_text(encoding="utf-8").strip()
+    name = note.read_text(encoding="utf-8", errors="replace").strip()
     folder = path / name
-    if not name or Path(name).name != name or not folder.is_dir():
+    if not _is_plain(name) or not folder.is_dir():
         raise CheckpointError(
             f"{note} names the folder {name!r}, which is not in {path}: copy it as well, or "
             f"delete {note.name} to read the files beside it"
@@ -135,7 +135,7 @@ def _open_index(index: Path) -> dict[str, StoredTensor]:
         raise CheckpointError(f"{index} has no weight_map: {REMEDY}")
     tensors: dict[str, StoredTensor] = {}
     for file_name in sorted(set(map(str, weight_map.values()))):
-        if Path(file_name).name != file_name:
+        if not _is_plain(file_name):
             raise CheckpointError(f"{index} names {file_name!r} outside its folder: {REMEDY}")
         tensors |= open_tensors(index.parent / file_name)
     absent = sorted(set(weight_map) - set(tensors))
@@ -145,3 +145,8 @@ def _open_index(index: Path) -> dict[str, StoredTensor]:
             f"it: {REMEDY}"
         )
     return tensors
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name stands for something in the folder itself."""
+    return Path(name).name == name and name not in ("", "..")

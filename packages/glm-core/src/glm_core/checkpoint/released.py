@@ -27,6 +27,8 @@ from glm_core.checkpoint.stored import StoredTensor
 from glm_core.model.config import TransformerConfig
 from glm_core.quantize.rows import dequantize_rows
 
+STATE_DICT = "module."
+"""What DeepSpeed, Megatron and SwissArmyTransformer keep the weights under."""
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -56,7 +58,7 @@ class Checkpoint:
         self.folder = folder.path
         self.files = folder
         self.format = format
-        self.config: TransformerConfig = format.read_config(folder)
+        self.config: TransformerConfig = format.config_of(folder)
         self.table: Table = expand(format.table(self.config), self.config.num_layers, format.prefix)
         self.shapes = parameter_shapes(self.config)
         self._entries = entries(self.table)
@@ -99,10 +101,10 @@ class Checkpoint:
         """Reads a parameter into `out`, converted to its dtype and device."""
         info = self._info[name]
         for stored, scale, views in self._slots(name, out):
-            piece = stored.read()
-            if info.bits is not None and scale is not None:
-                piece = dequantize_rows(piece, scale.read(), info.bits, out.dtype)
-            _fill(views, piece)
+            if info.bits is None or scale is None:
+                _load(stored, views)
+            else:
+                _fill(views, dequantize_rows(stored.read(), scale.read(), info.bits, out.dtype))
 
     def read_rows(self, name: str) -> tuple[Tensor, Tensor]:
         """Reads a parameter that is stored as quantized rows, as it is stored.
@@ -111,25 +113,47 @@ class Checkpoint:
             int8 levels [out, in * bits / 8] and their scale, fp16 [out].
 
         Raises:
-            CheckpointError: its columns are split among ranks, so that a row has several scales.
+            CheckpointError: ranks share its columns, so that a row has several scales.
         """
+        scale = self.read_scale(name)
+        return self.read_levels(name), scale
+
+    def read_levels(self, name: str, out: Tensor | None = None) -> Tensor:
+        """The levels of quantized rows, int8 [out, in * bits / 8]; into `out` if it is given."""
         info = self._info[name]
         assert info.bits is not None, f"{name} is not quantized"
-        entry = self._entries[name]
-        if entry.split == Split.columns and self.num_ranks > 1:
-            raise CheckpointError(
-                f"{name} was quantized after it was split among {self.num_ranks} ranks, so each "
-                "row has several scales: add --quantize none to store numbers"
-            )
         rows, columns = info.shape
-        levels = torch.empty((rows, columns * info.bits // 8), dtype=torch.int8)
-        scale = torch.empty(rows, dtype=torch.float16)
+        shape = (rows, columns * info.bits // 8)
+        levels = torch.empty(shape, dtype=torch.int8) if out is None else out
+        assert levels.shape == shape
         for stored, _, views in self._slots(name, levels):
-            _fill(views, stored.read())
-        for _, of_rows, views in self._slots(name, scale):
-            assert of_rows is not None
-            _fill(views, of_rows.read())
-        return levels, scale
+            _load(stored, views)
+        return levels
+
+    def read_scale(self, name: str) -> Tensor:
+        """The scale of quantized rows, fp16 [out].
+
+        Raises:
+            CheckpointError: ranks share its columns, so that a row has several scales.
+        """
+        scales = self.read_scales(name)
+        if not same_scales(scales):
+            raise CheckpointError(
+                f"{name} was quantized after {self.num_ranks} ranks had shared its columns, so "
+                "each row has several scales: read it as numbers (--quantize none)"
+            )
+        return scales[0]
+
+    def read_scales(self, name: str) -> list[Tensor]:
+        """The scales of quantized rows, each fp16 [out]: one for every share of their columns."""
+        if self._entries[name].split == Split.columns:
+            theirs = self._entries[name].names[0] + SCALE_SUFFIX
+            return [_read_scale(tensors[theirs], theirs) for tensors in self.files.ranks]
+        scale = torch.empty(self._info[name].shape[0], dtype=torch.float16)
+        for _, stored, views in self._slots(name, scale):
+            assert stored is not None
+            _fill(views, _read_scale(stored, name))
+        return [scale]
 
     def in_one_piece(self, name: str) -> tuple[StoredTensor, StoredTensor | None] | None:
         """Where a parameter lies as it is needed, so that it can be mapped rather than read.
@@ -195,8 +219,8 @@ class Checkpoint:
         if theirs not in tensors:
             raise CheckpointError(f"{where} lacks the tensor {theirs}: {REMEDY}")
         stored = tensors[theirs]
-        bits = None
-        if stored.dtype == torch.int8 and theirs + SCALE_SUFFIX in tensors:
+        bits, has_scale = None, theirs + SCALE_SUFFIX in tensors
+        if stored.dtype == torch.int8 and has_scale and len(wanted) == 2:
             bits = _bits(stored, wanted)
             _check_scale(tensors[theirs + SCALE_SUFFIX], theirs, wanted, where)
         elif stored.dtype not in _FLOATS:
@@ -206,18 +230,25 @@ class Checkpoint:
                 f"float64, or int8 with {theirs}{SCALE_SUFFIX} beside them; {REMEDY}"
             )
         if bits is None and stored.shape != wanted:
+            ranks = f", from {self.num_ranks} ranks," if self.files.is_tensor_parallel else ""
             raise CheckpointError(
                 f"{where} stores {theirs} with shape {list(stored.shape)}: config.json and the "
-                f"other tensors ask for {list(wanted)}; {REMEDY}"
+                f"other tensors{ranks} ask for {list(wanted)}; {REMEDY}"
             )
         return (torch.float16 if bits else stored.dtype), bits
 
     def _check_extra(self) -> None:
-        known = {theirs for entry in self._entries.values() for theirs in entry.names}
+        known: set[str] = set()
+        for name, entry in self._entries.items():
+            known.update(entry.names)
+            if self._info[name].bits:
+                known.update(theirs + SCALE_SUFFIX for theirs in entry.names)
         for rank, tensors in enumerate(self.files.ranks):
             for name in tensors:
-                if name.removesuffix(SCALE_SUFFIX) in known or ignores(self.table, name):
+                if name in known or ignores(self.table, name.removesuffix(SCALE_SUFFIX)):
                     continue
+                if self.format.is_tensor_parallel and not name.startswith(STATE_DICT):
+                    continue  # the state of the training beside the weights
                 raise CheckpointError(
                     f"{self.folder} has the tensor {name}"
                     + (f" (rank {rank})" if self.num_ranks > 1 else "")
@@ -240,6 +271,33 @@ def open_checkpoint(folder: Path | str, format: str | None = None) -> Checkpoint
     """
     files = open_folder(folder)
     return Checkpoint(files, format_named(format) if format else detect(files))
+
+
+def same_scales(scales: list[Tensor]) -> bool:
+    """Whether what shares the columns of quantized rows shares their scales too, bitwise."""
+    return all(torch.equal(scales[0].view(torch.int16), one.view(torch.int16)) for one in scales)
+
+
+def _read_scale(stored: StoredTensor, name: str) -> Tensor:
+    scale = stored.read()
+    half = scale.half()
+    if stored.dtype != torch.float16 and not torch.equal(half.to(scale.dtype), scale):
+        raise CheckpointError(
+            f"{stored.path} has scales of {name} that fp16 cannot hold: read it as numbers "
+            "(--quantize none)"
+        )
+    return half
+
+
+def _load(stored: StoredTensor, views: list[Tensor]) -> None:
+    """Reads a stored tensor into the views that it lists from top to bottom."""
+    if not all(stored.fits(view) for view in views):
+        _fill(views, stored.read())
+        return
+    begin = 0
+    for view in views:
+        stored.read_rows_into(begin, view)
+        begin += view.shape[0]
 
 
 def _fill(views: list[Tensor], piece: Tensor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ Kind = tuple[torch.dtype, tuple[int, ...]]
 
 
 class SafetensorsWriter:
-    """One file whose tensors arrive one by one.
+    """One file whose tensors arrive one by one: open from the first to the last of them.
 
     Args:
         path: the file to create.
@@ -27,12 +28,11 @@ class SafetensorsWriter:
         self.path = path
         self._kinds = dict(kinds)
         self._absent = set(kinds)
-        head, self._offsets = safetensors_head(kinds, {"format": "pt"})
-        self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
-        self._file.write(head)
+        self._head, self._offsets = safetensors_head(kinds, {"format": "pt"})
+        self._file: BinaryIO | None = None
 
     def write(self, name: str, parts: Sequence[Tensor]) -> None:
-        """Writes a tensor.
+        """Writes a tensor; the last one makes the file durable.
 
         Args:
             parts: its rows from top to bottom, in one piece or several.
@@ -41,21 +41,26 @@ class SafetensorsWriter:
         rows = sum(part.shape[0] for part in parts) if shape else 0
         assert all(part.dtype == dtype for part in parts), f"{name} is not {dtype}"
         assert not shape or rows == shape[0], f"{name} has {rows} rows, not {shape[0]}"
+        if self._file is None:
+            self._file = open(self.path, "xb")  # noqa: SIM115 - closed by close()
+            self._file.write(self._head)
         self._file.seek(self._offsets[name])
         for part in parts:
             self._file.write(bytes_of(part))
         self._absent.discard(name)
+        if not self._absent:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self.close()
+
+    def check_complete(self) -> None:
+        """Makes sure that every tensor was written."""
+        assert not self._absent, f"{self.path.name} lacks {sorted(self._absent)[:3]}"
 
     def close(self) -> None:
-        """Makes the file durable."""
-        assert not self._absent, f"{self.path.name} lacks {sorted(self._absent)[:3]}"
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-    def abandon(self) -> None:
-        """Closes a file that will not be finished."""
-        self._file.close()
+        """Closes the file, finished or not."""
+        if self._file is not None:
+            self._file.close()
 
 
 class ShardedWriter:
@@ -99,14 +104,14 @@ class ShardedWriter:
         self._by_rank[rank][name].write(name, parts)
 
     def close(self) -> None:
-        """Makes every file durable."""
+        """Closes every file, finished or not."""
         for writer in self._writers:
             writer.close()
 
-    def abandon(self) -> None:
-        """Closes files that will not be finished."""
+    def check_complete(self) -> None:
+        """Makes sure that every tensor was written."""
         for writer in self._writers:
-            writer.abandon()
+            writer.check_complete()
 
 
 def size_of(kind: Kind) -> int:

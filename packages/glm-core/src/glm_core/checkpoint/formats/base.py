@@ -22,8 +22,13 @@ UNSTORED = (
     "init_std",
     "embedding_grad_scale",
     "reference_numerics",
+    "rope_precision",
+    "score_order",
+    "prompt_frame",
 )
-"""Fields of how a model is trained or run: a format without a place for them can hold the model."""
+"""Fields of how a model is trained, rounded or prompted: a format without a place for them can hold
+the model. Where they are not what the format means, they stand in config.json under `OURS`."""
+OURS = "glm_lab"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +54,21 @@ class Format:
     def __str__(self) -> str:
         return self.name
 
+    def config_of(self, folder: WeightFolder) -> TransformerConfig:
+        """The config of the model in a folder.
+
+        Raises:
+            CheckpointError: config.json and the tensors do not describe a model.
+        """
+        try:
+            return with_lost_fields(self.read_config(folder), folder)
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder.path}: {error}") from error
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder.path / 'config.json'} does not describe a model ({error}): {REMEDY}"
+            ) from error
+
 
 def value_of(config: Mapping[str, Any], name: str, kind: type[T], default: T | None = None) -> T:
     """An entry of config.json.
@@ -59,7 +79,8 @@ def value_of(config: Mapping[str, Any], name: str, kind: type[T], default: T | N
     value: Any = config.get(name)
     value = default if value is None else value
     if value is None:
-        raise CheckpointError(f"config.json lacks {name!r}: {REMEDY}")
+        what = "config.json lacks" if config else "there is no config.json, which would tell"
+        raise CheckpointError(f"{what} {name!r}: {REMEDY}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -80,6 +101,27 @@ def require_value(config: Mapping[str, Any], name: str, *allowed: Any) -> None:
             f"config.json has {name}={config[name]!r}, which no released model of this format has: "
             f"it must be {' or '.join(map(repr, allowed))}"
         )
+
+
+def lost_fields(config: TransformerConfig, meant: TransformerConfig) -> dict[str, Any]:
+    """Those of `UNSTORED` in which a model differs from what a format means, ready for JSON."""
+    ours, theirs = config.to_dict(), meant.to_dict()
+    return {name: ours[name] for name in UNSTORED if ours[name] != theirs[name]}
+
+
+def with_lost_fields(config: TransformerConfig, folder: WeightFolder) -> TransformerConfig:
+    """A config as a format means it, with the fields that `lost_fields` found.
+
+    Raises:
+        CheckpointError: config.json has something else in their place.
+    """
+    lost = folder.config.get(OURS, {})
+    if not isinstance(lost, dict) or not set(lost) <= set(UNSTORED):
+        raise CheckpointError(
+            f"config.json has {OURS}={lost!r}: it may set only {', '.join(UNSTORED)}; "
+            "delete the entry"
+        )
+    return TransformerConfig.from_dict(config.to_dict() | lost)
 
 
 def same_tensor(folder: WeightFolder, one: str, other: str) -> bool:

@@ -35,7 +35,7 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     head_dim = value_of(c, "kv_channels", int, hidden // heads)
     groups = value_of(c, "multi_query_group_num", int, heads)
     bias = value_of(c, "add_bias_linear", bool, False)
-    ratio = value_of(c, "rope_ratio", float, 1.0)
+    ratio, divides = value_of(c, "rope_ratio", float, 1.0), _divides_positions(folder)
     return replace(
         preset("chatglm2-6b"),
         vocab_size=value_of(c, "padded_vocab_size", int),
@@ -47,8 +47,8 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
         ffn_hidden_size=value_of(c, "ffn_hidden_size", int),
         max_position_embeddings=value_of(c, "seq_length", int),
         norm_eps=value_of(c, "layernorm_epsilon", float),
-        rope_theta=10000.0 if _divides_positions(c) else 10000.0 * ratio,
-        rope_position_scale=ratio if _divides_positions(c) else 1.0,
+        rope_theta=10000.0 if divides else 10000.0 * ratio,
+        rope_position_scale=ratio if divides else 1.0,
         rotary_dim=head_dim // 2,
         qkv_bias=value_of(c, "add_qkv_bias", bool, False) or bias,
         dense_bias=bias,
@@ -57,9 +57,16 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     )
 
 
-def _divides_positions(config: dict[str, Any]) -> bool:
-    """Whether rope_ratio divides the positions, as in ChatGLM2-6B-32k alone."""
-    return "chatglm2" in str(config.get("_name_or_path", "")).lower()
+def _divides_positions(folder: WeightFolder) -> bool:
+    """Whether rope_ratio divides the positions, as in ChatGLM2-6B-32k alone.
+
+    config.json tells by the model's name; a fine-tuned model that has another name, by the code
+    that lies beside it.
+    """
+    if "chatglm2" in str(folder.config.get("_name_or_path", "")).lower():
+        return True
+    code = folder.path / "modeling_chatglm.py"
+    return code.is_file() and "/ self.rope_ratio" in code.read_text("utf-8", "replace")
 
 
 def _write_config(config: TransformerConfig) -> dict[str, Any]:

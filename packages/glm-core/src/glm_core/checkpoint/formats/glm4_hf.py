@@ -10,7 +10,7 @@ from typing import Any
 
 from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats.base import Format, require_value, value_of
-from glm_core.checkpoint.formats.llama import attention_table, linears, rope_theta_of
+from glm_core.checkpoint.formats.llama import attention_table, linears, rope_json, rope_of
 from glm_core.checkpoint.keymap import Entry, Table, gate_parts
 from glm_core.model.config import Residual, TransformerConfig
 from glm_core.model.presets import preset
@@ -27,15 +27,16 @@ def _matches(folder: WeightFolder) -> bool:
     return folder.has("model.layers.0.mlp.gate_up_proj.weight")
 
 
-def _read_config(folder: WeightFolder) -> TransformerConfig:
+def _read_config(folder: WeightFolder, member: str) -> TransformerConfig:
     c = folder.config
     require_value(c, "hidden_act", "silu")
     heads, hidden_size = value_of(c, "num_attention_heads", int), value_of(c, "hidden_size", int)
     head_dim = value_of(c, "head_dim", int, hidden_size // heads)
     rope = c.get("rope_parameters") or c
+    theta, scale = rope_of(c)
     partial = value_of(rope, "partial_rotary_factor", float, 0.5)
     return replace(
-        preset("glm-4-9b-0414" if _is_sandwich(folder) else "glm-4-9b"),
+        preset(member),
         vocab_size=value_of(c, "vocab_size", int),
         hidden_size=hidden_size,
         num_layers=value_of(c, "num_hidden_layers", int),
@@ -46,7 +47,8 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
         ffn_hidden_size=value_of(c, "intermediate_size", int),
         max_position_embeddings=value_of(c, "max_position_embeddings", int),
         norm_eps=value_of(c, "rms_norm_eps", float),
-        rope_theta=rope_theta_of(c),
+        rope_theta=theta,
+        rope_position_scale=scale,
         qkv_bias=value_of(c, "attention_bias", bool, True),
         tie_embeddings=value_of(c, "tie_word_embeddings", bool, False),
     )
@@ -54,7 +56,8 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
 
 def _write_config(config: TransformerConfig, name: str) -> dict[str, Any]:
     partial = config.rotary_dim / config.head_dim
-    rope = {"rope_type": "default", "rope_theta": config.rope_theta}
+    rope = rope_json(config)
+    rope["rope_parameters"]["partial_rotary_factor"] = partial
     return {
         "model_type": name,
         "architectures": [f"{name.capitalize()}ForCausalLM"],
@@ -69,8 +72,7 @@ def _write_config(config: TransformerConfig, name: str) -> dict[str, Any]:
         "num_key_value_heads": config.num_kv_heads,
         "partial_rotary_factor": partial,
         "rms_norm_eps": config.norm_eps,
-        "rope_parameters": rope | {"partial_rotary_factor": partial},
-        "rope_theta": config.rope_theta,
+        **rope,
         "tie_word_embeddings": config.tie_embeddings,
         "vocab_size": config.vocab_size,
     }
@@ -95,7 +97,7 @@ GLM4_HF = Format(
     name="glm4-hf",
     holds="GLM-4-9B in transformers' layout (model_type glm)",
     matches=lambda folder: _matches(folder) and not _is_sandwich(folder),
-    read_config=_read_config,
+    read_config=lambda folder: _read_config(folder, "glm-4-9b"),
     write_config=lambda config: _write_config(config, "glm"),
     table=_table,
 )
@@ -104,7 +106,7 @@ GLM4_0414_HF = Format(
     name="glm4-0414-hf",
     holds="GLM-4-9B-0414 and GLM-4-32B-0414 (transformers, model_type glm4)",
     matches=lambda folder: _matches(folder) and _is_sandwich(folder),
-    read_config=_read_config,
+    read_config=lambda folder: _read_config(folder, "glm-4-9b-0414"),
     write_config=lambda config: _write_config(config, "glm4"),
     table=_table,
 )

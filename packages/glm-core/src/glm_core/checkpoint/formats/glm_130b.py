@@ -19,22 +19,24 @@ from glm_core.model.presets import preset
 
 _HEAD_DIM, _CONTEXT = 128, 2048
 """Of the one released model; its files do not say them."""
+_PREFIX = "module."
 _EMBEDDING = "transformer.word_embeddings.weight"
+_MLP = _PREFIX + "transformer.layers.0.mlp"
 
 
 def _matches(folder: WeightFolder) -> bool:
-    name = "module.transformer.layers.0.mlp.dense_h_to_4h.bias"
-    if not (folder.has("module." + _EMBEDDING) and folder.has(name)):
+    first, second = (f"{_MLP}.{name}.weight" for name in ("dense_h_to_4h", "dense_4h_to_h"))
+    if not all(map(folder.has, (_PREFIX + _EMBEDDING, first, second))):
         return False
-    inner = folder.tensors.get("module.transformer.layers.0.mlp.dense_4h_to_h.weight")
-    # gated: twice the rows of what the second projection takes
-    return inner is not None and folder.shape(name)[0] == 2 * inner.shape[-1]
+    # gated: twice the rows of what the second projection takes, whose columns may be int4 pairs
+    packing = folder.shape(_PREFIX + _EMBEDDING)[1] // folder.shape(first)[1]
+    return folder.shape(first)[0] == 2 * folder.shape(second)[1] * packing
 
 
 def _read_config(folder: WeightFolder) -> TransformerConfig:
     c, ranks = folder.config, len(folder.ranks)
-    rows, hidden_size = folder.shape("module." + _EMBEDDING)
-    first_rows = folder.shape("module.transformer.layers.0.mlp.dense_h_to_4h.weight")[0]
+    rows, hidden_size = folder.shape(_PREFIX + _EMBEDDING)
+    first_rows = folder.shape(f"{_MLP}.dense_h_to_4h.weight")[0]
     layers = folder.count_layers(r"module\.transformer\.layers\.(\d+)\.")
     heads = value_of(c, "num_attention_heads", int, max(1, hidden_size // _HEAD_DIM))
     return replace(
@@ -82,5 +84,5 @@ GLM_130B = Format(
     write_config=_write_config,
     table=_table,
     is_tensor_parallel=True,
-    prefix="module.",
+    prefix=_PREFIX,
 )

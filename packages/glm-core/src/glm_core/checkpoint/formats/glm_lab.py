@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from glm_core.checkpoint.files import CheckpointError
-from glm_core.checkpoint.folder import REMEDY, WeightFolder
-from glm_core.checkpoint.formats.base import Format
+from glm_core.checkpoint.folder import WeightFolder
+from glm_core.checkpoint.formats.base import Format, value_of
 from glm_core.checkpoint.keymap import Entry, Table
 from glm_core.model.config import TransformerConfig
 
@@ -20,16 +18,14 @@ def _matches(folder: WeightFolder) -> bool:
 
 
 def _read_config(folder: WeightFolder) -> TransformerConfig:
-    path, raw = folder.path / "config.json", folder.config
-    if raw.get("version") != VERSION:
+    version = folder.config.get("version")
+    if version != VERSION:
         raise CheckpointError(
-            f"{path} has version {raw.get('version')!r}; this program reads version {VERSION}."
-            " Use the program that wrote it, or a newer one"
+            f"config.json has version {version!r}: this program reads version {VERSION}; use the "
+            "program that wrote it, or a newer one"
         )
-    try:
-        return TransformerConfig.from_dict(raw["model"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not describe a model ({error}); {REMEDY}") from error
+    model = value_of(folder.config, "model", dict)
+    return TransformerConfig.from_dict(model)
 
 
 def _write_config(config: TransformerConfig) -> dict[str, Any]:
@@ -38,11 +34,10 @@ def _write_config(config: TransformerConfig) -> dict[str, Any]:
 
 def parameter_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's parameters by name, from a model without storage."""
-    from glm_core.model.transformer import Transformer
+    from glm_core.model.size import meta_transformer
 
-    with torch.device("meta"):
-        model = Transformer(config)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    state = meta_transformer(config).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _table(config: TransformerConfig) -> Table:

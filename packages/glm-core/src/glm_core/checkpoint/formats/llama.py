@@ -28,18 +28,33 @@ _ATTENTION, _MLP = "model.layers.{layer}.self_attn", "model.layers.{layer}.mlp"
 _QKV = tuple(f"{_ATTENTION}.{name}_proj" for name in "qkv")
 
 
-def rope_theta_of(config: dict[str, Any]) -> float:
-    """Base of RoPE from config.json, as transformers writes it before and since version 5.
+def rope_of(config: dict[str, Any]) -> tuple[float, float]:
+    """Base of RoPE and what positions are divided by.
+
+    From config.json as transformers writes it before and since version 5.
 
     Raises:
-        CheckpointError: the config asks for scaled positions, which no model of these formats has.
+        CheckpointError: positions are scaled in another way than by a factor.
     """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if rope and rope.get("rope_type", rope.get("type", "default")) != "default":
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "linear"):
         raise CheckpointError(
-            f"config.json asks for scaled RoPE ({rope}): only the plain form is supported"
+            f"config.json has rope_type={kind!r}: only 'default' and 'linear' are supported"
         )
-    return value_of(rope, "rope_theta", float, value_of(config, "rope_theta", float, 10000.0))
+    theta = value_of(rope, "rope_theta", float, value_of(config, "rope_theta", float, 10000.0))
+    scale = value_of(rope, "factor", float) if kind == "linear" else 1.0
+    return theta, scale
+
+
+def rope_json(config: TransformerConfig) -> dict[str, Any]:
+    """What `rope_of` reads, for both."""
+    scale = config.rope_position_scale
+    plain = scale == 1.0
+    rope = {"rope_type": "default"} if plain else {"rope_type": "linear", "factor": scale}
+    before = {} if plain else {"rope_scaling": rope | {"type": "linear"}}
+    theta = {"rope_theta": config.rope_theta}
+    return before | theta | {"rope_parameters": rope | theta}
 
 
 def _matches(folder: WeightFolder) -> bool:
@@ -50,7 +65,7 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     c = folder.config
     require_value(c, "hidden_act", "silu")
     heads, hidden_size = value_of(c, "num_attention_heads", int), value_of(c, "hidden_size", int)
-    bias = value_of(c, "attention_bias", bool, False)
+    bias, (theta, scale) = value_of(c, "attention_bias", bool, False), rope_of(c)
     return replace(
         preset("llama-7b"),
         vocab_size=value_of(c, "vocab_size", int),
@@ -63,7 +78,8 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
         ffn_hidden_size=value_of(c, "intermediate_size", int),
         max_position_embeddings=value_of(c, "max_position_embeddings", int),
         norm_eps=value_of(c, "rms_norm_eps", float),
-        rope_theta=rope_theta_of(c),
+        rope_theta=theta,
+        rope_position_scale=scale,
         qkv_bias=bias,
         dense_bias=bias,
         mlp_bias=value_of(c, "mlp_bias", bool, False),
@@ -86,8 +102,7 @@ def _write_config(config: TransformerConfig) -> dict[str, Any]:
         "num_hidden_layers": config.num_layers,
         "num_key_value_heads": config.num_kv_heads,
         "rms_norm_eps": config.norm_eps,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "rope_theta": config.rope_theta,
+        **rope_json(config),
         "tie_word_embeddings": config.tie_embeddings,
         "vocab_size": config.vocab_size,
     }
