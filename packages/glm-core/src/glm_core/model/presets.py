@@ -179,7 +179,7 @@ PRESETS: dict[str, Callable[[], TransformerConfig]] = {
     "chatglm-6b-v0": lambda: _chatglm_6b(150528),
     "chatglm2-6b": lambda: _chatglm2(28, 65024, 32768, 1e-5),
     "chatglm2-6b-32k": _chatglm2_32k,
-    "chatglm3-6b": lambda: _chatglm2(28, 65024, 8192, 1e-5),
+    "chatglm3-6b": lambda: _chatglm2(28, 65024, 32768, 1e-5),
     "chatglm3-6b-32k": lambda: _chatglm2(28, 65024, 32768, 1e-5, rope_ratio=50),
     "codegeex2-6b": lambda: _chatglm2(28, 65024, 8192, 1e-5),
     "glm-4-9b": lambda: _glm4(8192, rope_ratio=1),
