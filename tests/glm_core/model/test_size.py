@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from glm_core.model import Transformer
@@ -36,3 +39,14 @@ def test_quantized_bytes_are_those_of_rows_and_scales_when_counted_by_hand() -> 
         rows = sum(28 * (out * in_ * bits // 8 + 2 * out) for out, in_ in matrices)
         assert size.num_bytes(element=2, bits=bits) == rows + 2 * rest
     assert size.largest_linear == 2 * 13696 * 4096
+
+
+def test_compiler_stays_out_when_a_model_is_counted() -> None:
+    """torch would import it, for two seconds, to draw weights that are not there."""
+    code = (
+        "import sys; from glm_core.model.presets import preset; "
+        "from glm_core.model.size import measure; measure(preset('glm-4-9b')); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from glm_core.model.config import TransformerConfig
 from glm_core.model.transformer import Transformer
 
+_DRAWS = frozenset({torch.nn.init.normal_, torch.nn.init.uniform_, torch.nn.init.kaiming_uniform_})
 _SCALE_BYTES = 2
 """A quantized matrix has one fp16 scale per row."""
 
@@ -55,9 +58,24 @@ class ModelSize:
         return layers + self.outside.num_bytes(element, bits)
 
 
+class _NoInit(TorchFunctionMode):
+    """Leaves fresh parameters as they are.
+
+    On the meta device there is nothing to draw, and torch would import its compiler for it, which
+    takes two seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in _DRAWS:
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def meta_transformer(config: TransformerConfig) -> Transformer:
     """The model without storage: shapes and names, and nothing behind them."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInit():
         return Transformer(config)
 
 
