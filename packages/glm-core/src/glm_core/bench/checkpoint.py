@@ -23,6 +23,7 @@ from glm_core.checkpoint.formats.glm_lab import parameter_shapes
 from glm_core.checkpoint.keymap import entries, expand, shape_on_rank, slots
 from glm_core.checkpoint.released import open_checkpoint
 from glm_core.checkpoint.writer import Kind, ShardedWriter
+from glm_core.model.config import TransformerConfig
 from glm_core.model.presets import preset
 from glm_core.progress import Progress
 from glm_core.train.cpu_memory import peak_resident_bytes
@@ -51,9 +52,9 @@ class CheckpointRow:
     torch: str
 
 
-def write_random(shape: str, folder: Path) -> None:
-    """Writes random bf16 weights of a preset's shape in its released layout."""
-    config, format = preset(shape), format_named(RELEASED_LAYOUT[shape])
+def write_random(config: TransformerConfig, layout: str, folder: Path) -> None:
+    """Writes random bf16 weights in the format `layout`."""
+    format = format_named(layout)
     table = expand(format.table(config), config.num_layers, format.prefix)
     rows = entries(table)
     shapes = parameter_shapes(config)
@@ -64,14 +65,17 @@ def write_random(shape: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     writer = ShardedWriter(folder, [kinds], False, SHARD_BYTES)
     generator = torch.Generator().manual_seed(0)
-    progress = Progress("writing random weights", 2 * _parameters(shape) / 1e9, "GB")
+    parameters = sum(torch.Size(size).numel() for size in shapes.values())
+    progress = Progress("writing random weights", 2 * parameters / 1e9, "GB")
     for ours, size in shapes.items():
         tensor = torch.empty(size, dtype=torch.bfloat16).normal_(0, 0.02, generator=generator)
         for rank, name, views in slots(rows[ours], config, tensor, 1):
             writer.write(rank, name, views)
         progress.add(tensor.nbytes / 1e9)
     writer.close()
-    write_json(folder / "model.safetensors.index.json", {"weight_map": writer.weight_map})
+    if writer.weight_map:
+        index = {"weight_map": writer.weight_map}
+        write_json(folder / "model.safetensors.index.json", index)
     write_json(folder / "config.json", format.write_config(config))
 
 
@@ -82,8 +86,8 @@ def measure(shape: str, folder: Path) -> list[CheckpointRow]:
         RuntimeError: what came back is not bitwise what was written.
     """
     released, ours, back = folder / "released", folder / "ours", folder / "back"
-    write_random(shape, released)
     layout = RELEASED_LAYOUT[shape]
+    write_random(preset(shape), layout, released)
     jobs: list[dict[str, Any]] = [
         {"step": f"{layout} -> glm-lab", "source": released, "target": ours, "to": "glm-lab"},
         {"step": f"glm-lab -> {layout}", "source": ours, "target": back, "to": layout},
@@ -144,10 +148,6 @@ def _run(job: dict[str, str]) -> dict[str, float]:
         "start_bytes": start,
         "peak_bytes": peak_resident_bytes(),
     }
-
-
-def _parameters(shape: str) -> int:
-    return sum(torch.Size(size).numel() for size in parameter_shapes(preset(shape)).values())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ EXAMPLE = """\
   glm bench train
   glm bench train --shape 10m --precision fp32 --rounds 9
   glm bench profile --shape 50m --mode eager --precision fp32
-  glm bench checkpoint --released chatglm2-6b --folder /mnt/scratch/6b   # needs 40 GB of disk"""
+  glm bench checkpoint --released chatglm2-6b --folder /mnt/scratch/6b   # needs 40 GB of disk
+  glm bench offload --released chatglm2-6b --layers 12 --folder /mnt/scratch/6b"""
 
 SHAPES = ("10m", "50m", "vocab65k")
 RELEASED = ("chatglm-6b", "chatglm2-6b", "glm-4-9b")
@@ -26,9 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument(
         "what",
-        choices=("train", "profile", "checkpoint"),
+        choices=("train", "profile", "checkpoint", "offload"),
         help="train: tokens/s and peak memory; profile: what our step spends its time in; "
-        "checkpoint: time and peak memory of converting and loading a released shape",
+        "checkpoint: time and peak memory of converting and loading a released shape; "
+        "offload: tokens/s and peak memory by the number of layers that stay in memory",
     )
     parser.add_argument("--shape", action="append", choices=SHAPES, help="default: all of them")
     parser.add_argument("--mode", action="append", choices=("eager", "compiled"))
@@ -36,11 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds of each contender")
     parser.add_argument("--steps", type=int, default=3, help="training steps in a round")
     parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
-    parser.add_argument("--csv", type=Path, help="default: outputs/bench/{train,checkpoint}.csv")
+    parser.add_argument("--csv", type=Path, help="default: outputs/bench/WHAT.csv")
     parser.add_argument("--released", choices=RELEASED, default="chatglm2-6b", help="its shape")
     parser.add_argument(
         "--folder", type=Path, help="for the checkpoints; deleted afterwards (a temporary one)"
     )
+    parser.add_argument("--layers", type=int, default=12, help="offload: how many there are")
+    parser.add_argument("--bits", type=int, choices=(16, 8, 4), default=16, help="offload")
+    parser.add_argument("--tokens", type=int, default=8, help="offload: written in each setting")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,15 +55,17 @@ def run(args: argparse.Namespace) -> int:
     from glm_core.train.precision import resolve_precision
     from glm_core.train.trainer_config import Precision
 
-    for name in ("rounds", "steps"):
+    for name in ("rounds", "steps", "layers", "tokens"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}: it must be at least 1")
     if args.threads < 0:
         raise ValueError(f"--threads is {args.threads}: it must be 0 or more")
     args.csv = args.csv or Path(f"outputs/bench/{args.what}.csv")
+    threads = args.threads or torch.get_num_threads()
     if args.what == "checkpoint":
         return _checkpoint(args)
-    threads = args.threads or torch.get_num_threads()
+    if args.what == "offload":
+        return _offload(args, threads)
     precision = resolve_precision(Precision(args.precision), torch.device("cpu"))
     measure = _train if args.what == "train" else _profile
     return measure(args, precision, threads)
@@ -101,6 +108,24 @@ def _checkpoint(args: argparse.Namespace) -> int:
         for row in rows
     )
     emit(args, {"rows": [asdict(row) for row in rows], "csv": str(args.csv)}, text)
+    return 0
+
+
+def _offload(args: argparse.Namespace, threads: int) -> int:
+    import tempfile
+    from dataclasses import asdict
+
+    from glm_core.bench.offload import as_table, measure
+    from glm_core.bench.train import append_csv, current_commit
+
+    make_folder(args.csv.parent, "--csv")
+    if args.folder is not None:
+        make_folder(args.folder, "--folder")
+    bits = None if args.bits == 16 else args.bits
+    with tempfile.TemporaryDirectory(dir=args.folder, prefix="glm-bench-") as folder:
+        rows = measure(args.released, args.layers, bits, args.tokens, Path(folder), threads)
+    append_csv(rows, args.csv, current_commit())
+    emit(args, {"rows": [asdict(row) for row in rows], "csv": str(args.csv)}, as_table(rows))
     return 0
 
 

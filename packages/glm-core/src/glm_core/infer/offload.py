@@ -8,6 +8,7 @@ What BMInf did for GLM-130B: arXiv 2210.02414, appendix B.5.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,13 +107,14 @@ class OffloadedLayers:
         self._blocks = list(model.layers)
         self._device = device
         self._resident = resident_layers(len(self._blocks), resident)
-        self._meter = _Meter(source, on_read)
+        self._source = _Counted(source, on_read) if on_read else source
+        self._meter = _Meter(source)
         model.requires_grad_(False)
         self._meta = [_tensors(block) for block in self._blocks]
         self._check(model)
         for index in self._resident:
             tensors = _empty_like(self._meta[index], device)
-            self._read(self._meter, index, tensors)
+            self._read(self._source, index, tensors)
             _attach(self._blocks[index], tensors)
         streamed = [i for i in range(len(self._blocks)) if i not in self._resident]
         self._bytes_per_token = len(streamed) * sum(t.nbytes for t in self._meta[0].values())
@@ -149,11 +151,10 @@ class OffloadedLayers:
             )
         if hold or (hold is None and is_cuda):
             self._meter = _Meter(self._held(streamed))
-        self._meter.on_read = None
-        slots = [
-            (CudaSlot if is_cuda else Slot)(_empty_like(self._meta[0], self._device))
-            for _ in range(STREAMED_LAYERS)
-        ]
+        memory = [_empty_like(self._meta[0], self._device) for _ in range(STREAMED_LAYERS)]
+        for tensor in itertools.chain.from_iterable(layer.values() for layer in memory):
+            tensor.zero_()  # the kernel gives the pages now: the first read is as fast as any
+        slots = [(CudaSlot if is_cuda else Slot)(layer) for layer in memory]
         stream = LayerStream(streamed, slots, partial(self._read, self._meter))
         for index in streamed:
             block = self._blocks[index]
@@ -166,7 +167,7 @@ class OffloadedLayers:
         held: dict[str, Tensor] = {}
         for index in streamed:
             tensors = _empty_like(self._meta[index], torch.device("cpu"), pin_memory=True)
-            self._read(self._meter, index, tensors)
+            self._read(self._source, index, tensors)
             held |= {_name(index, key): tensor for key, tensor in tensors.items()}
         return _Held(held)
 
@@ -254,8 +255,7 @@ def _attach(block: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 class _Meter:
     """A source that measures how fast another one is."""
 
-    def __init__(self, source: WeightSource, on_read: Callable[[int], None] | None = None) -> None:
-        self.on_read = on_read
+    def __init__(self, source: WeightSource) -> None:
         self._source = source
         self._bytes, self._seconds = 0, 0.0
 
@@ -271,8 +271,17 @@ class _Meter:
             torch.cuda.current_stream(out.device).synchronize()
         self._seconds += time.perf_counter() - begin
         self._bytes += out.nbytes
-        if self.on_read is not None:
-            self.on_read(out.nbytes)
+
+
+class _Counted:
+    """A source that tells how many bytes another one has read."""
+
+    def __init__(self, source: WeightSource, on_read: Callable[[int], None]) -> None:
+        self._source, self._on_read = source, on_read
+
+    def read_into(self, name: str, out: Tensor) -> None:
+        self._source.read_into(name, out)
+        self._on_read(out.nbytes)
 
 
 class _Held:
