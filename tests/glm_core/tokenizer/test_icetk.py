@@ -198,10 +198,16 @@ def test_ids_are_the_same_when_the_file_holds_the_special_tokens(folder, icetk_m
         assert full.encode(text) == bare.encode(text)
 
 
-def test_file_is_refused_when_text_could_spell_its_special_tokens(folder, icetk_model):
-    (folder / "ice_text.model").write_bytes(extended(icetk_model, USER_DEFINED))
-    with pytest.raises(ValueError, match="special tokens that a text could produce"):
-        IcetkTokenizer.load(folder)
+def test_no_text_gives_a_special_id_when_the_file_would_let_it(folder, icetk_model):
+    bare = ChatGLMTokenizer.load(folder)
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(extended(icetk_model, USER_DEFINED))
+    proto.pieces[3].type = USER_DEFINED  # <pad>
+    (folder / "ice_text.model").write_bytes(proto.SerializeToString())
+    open_file = ChatGLMTokenizer.load(folder)
+    spelt = " ".join(["<pad>", *NAMES])
+    assert open_file.encode(spelt) == bare.encode(spelt)
+    assert open_file.special_ids == bare.special_ids
 
 
 def test_file_is_refused_when_it_is_not_icetks(tmp_path, bpe_model, icetk_model):
@@ -213,6 +219,9 @@ def test_file_is_refused_when_it_is_not_icetks(tmp_path, bpe_model, icetk_model)
     proto.pieces.add(piece="[MASK]", score=0.0, type=CONTROL)
     (tmp_path / "ice_text.model").write_bytes(proto.SerializeToString())
     with pytest.raises(ValueError, match=r"has \[MASK\] but no <\|tab\|>"):
+        IcetkTokenizer.load(tmp_path)
+    (tmp_path / "ice_text.model").write_bytes(extended(icetk_model, names=["[MASK]"]))
+    with pytest.raises(ValueError, match=r"has \[MASK\] but no seven further special tokens"):
         IcetkTokenizer.load(tmp_path)
 
 

@@ -8,6 +8,8 @@ from sentencepiece import sentencepiece_model_pb2
 
 from glm_core.tokenizer.sentencepiece import PieceType, SentencePieces
 
+CONTROL = 3
+
 
 @pytest.fixture
 def path(tmp_path, icetk_model):
@@ -19,7 +21,7 @@ def test_library_reads_what_protobuf_writes_when_pieces_are_appended(path, icetk
     long = "x" * 300  # its length takes two bytes
     appended = [("[A]", PieceType.control), (long, PieceType.user_defined)]
     appended += [(f"<0x{byte:02X}>", PieceType.byte) for byte in range(256)]
-    ours = SentencePieces(path, appended, byte_fallback=True)
+    ours = SentencePieces(path, (), appended, byte_fallback=True)
     proto = sentencepiece_model_pb2.ModelProto()
     proto.ParseFromString(icetk_model)
     for piece, kind in appended:
@@ -35,7 +37,21 @@ def test_library_reads_what_protobuf_writes_when_pieces_are_appended(path, icetk
 def test_unknown_is_no_text_when_bytes_stand_in_for_it(path):
     names = [(f"<0x{byte:02X}>", PieceType.byte) for byte in range(256)]
     assert "<unk>" not in SentencePieces(path).controls
-    assert "<unk>" in SentencePieces(path, names, byte_fallback=True).controls
+    assert "<unk>" in SentencePieces(path, (), names, byte_fallback=True).controls
+
+
+def test_piece_is_no_text_when_it_is_made_a_control_piece(path, icetk_model):
+    marks = ["<n>", "▁the", "no such piece", "▁"]
+    ours = SentencePieces(path, marks)
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(icetk_model)
+    for piece in proto.pieces:
+        piece.type = CONTROL if piece.piece in marks else piece.type
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+    assert {"<n>", "▁the", "▁"} <= ours.controls.keys()
+    assert len(ours.controls) == len(SentencePieces(path).controls) + 3
+    assert ours.encode("the <n> fox") == theirs.encode("the <n> fox")
+    assert [ours.piece(token) for token in range(5, ours.size)].count(b"") == 2
 
 
 def test_piece_is_found_only_when_it_is_there(path):

@@ -160,7 +160,8 @@ def _with_white_space_pieces(text: str) -> str:
 
 def _read(path: Path, special_names: Sequence[str]) -> tuple[SentencePieces, int]:
     """The model with every piece it needs, and the id of its first special token."""
-    model = SentencePieces(path)
+    marks = ("<pad>", *dict.fromkeys(IcetkTokenizer.special_names + ChatGLMTokenizer.special_names))
+    model = SentencePieces(path, marks)
     if model.find("<n>") is None or "</s>" not in model.controls:
         raise ValueError(f"{path} is not icetk's: it has no piece <n> or </s>")
     first = model.find(MASK)
@@ -169,12 +170,12 @@ def _read(path: Path, special_names: Sequence[str]) -> tuple[SentencePieces, int
         appended = [(name, PieceType.control) for name in special_names]
         appended += [(name, PieceType.user_defined) for name in _WHITE_SPACE if name != "<n>"]
         appended += [(name, PieceType.byte) for name in _BYTES]
-        return SentencePieces(path, appended, byte_fallback=True), first
-    needed = [name for name in (*_WHITE_SPACE, *_BYTES) if model.find(name) is None]
-    marks = set(range(first, first + len(special_names)))
-    if needed or not marks <= set(model.controls.values()):
-        fault = f"no {needed[0]}" if needed else "special tokens that a text could produce"
-        raise ValueError(f"{path} has [MASK] but {fault}: it is not icetk's, copy it again")
+        return SentencePieces(path, marks, appended, byte_fallback=True), first
+    missing = [name for name in (*_WHITE_SPACE, *_BYTES) if model.find(name) is None]
+    if not set(range(first, first + len(special_names))) <= set(model.controls.values()):
+        missing.append("seven further special tokens after it")
+    if missing:
+        raise ValueError(f"{path} has [MASK] but no {missing[0]}: it is not icetk's, copy it again")
     return model, first
 
 

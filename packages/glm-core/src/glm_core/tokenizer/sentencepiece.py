@@ -32,6 +32,7 @@ class SentencePieces:
 
     Args:
         path: the model file.
+        marks: pieces that become control pieces if the file has them as text.
         appended: pieces that come after those in the file, with score 0.
         byte_fallback: whether characters that the vocabulary does not have become bytes; False
             leaves it to the file.
@@ -43,6 +44,7 @@ class SentencePieces:
     def __init__(
         self,
         path: Path,
+        marks: Sequence[str] = (),
         appended: Sequence[tuple[str, PieceType]] = (),
         byte_fallback: bool = False,
     ) -> None:
@@ -55,6 +57,8 @@ class SentencePieces:
             raise ValueError(
                 f"cannot read {path} ({error.strerror}): give a folder that holds {path.name}"
             ) from error
+        for name in marks:
+            model = _as_control(model, name)
         # Two messages of this format, one behind the other, are one message with the fields of
         # both: pieces are appended, settings replaced.
         model += b"".join(_field(1, _piece(text, kind)) for text, kind in appended)
@@ -183,6 +187,8 @@ class SentencePieceTokenizer(ReleasedTokenizer):
         return self._model.piece(token - self._shift)
 
 
+_PIECE_TAG = 0x0A
+"""Field 1, as bytes."""
 _BYTE_FALLBACK = b"\x98\x02\x01"
 """Field 35 of the trainer settings, set."""
 
@@ -190,6 +196,18 @@ _BYTE_FALLBACK = b"\x98\x02\x01"
 def _piece(text: str, kind: PieceType) -> bytes:
     """A piece with score 0: its text (field 1), score (2, float) and type (3)."""
     return _field(1, text.encode()) + b"\x15\0\0\0\0" + bytes([0x18, kind])
+
+
+def _as_control(model: bytes, name: str) -> bytes:
+    """The model with one piece as a control piece: of a setting given twice the last counts."""
+    text = _field(1, name.encode())
+    start = model.find(text)
+    # Right before its text, a short piece has its tag and its length, one byte each.
+    if start < 2 or model[start - 2] != _PIECE_TAG or not len(text) <= model[start - 1] < 126:
+        return model
+    size = model[start - 1]
+    piece = model[start : start + size] + bytes([0x18, PieceType.control])
+    return model[: start - 2] + _field(1, piece) + model[start + size :]
 
 
 def _field(number: int, content: bytes) -> bytes:
