@@ -67,9 +67,7 @@ class WeightReader:
 
         On the CPU what lies in the file as it is needed is mapped, not read.
         """
-        found = (
-            self._quantized(name) if name in self._rows else {name: self._numbers(name)}
-        )
+        found = self._quantized(name) if name in self._rows else {name: self._numbers(name)}
         self.count(sum(tensor.nbytes for tensor in found.values()))
         return found
 
@@ -79,9 +77,14 @@ class WeightReader:
         if matrix not in self._rows:
             self.checkpoint.read_into(name, out)
             return
-        if name not in self._latest:
-            self._latest = self._quantized(matrix, may_map=False)
-        out.copy_(self._latest.pop(name))
+        if self.checkpoint.info(matrix).bits != self.bits:
+            if name not in self._latest:
+                self._latest = self._quantized(matrix)
+            out.copy_(self._latest.pop(name))
+        elif name == matrix:
+            self.checkpoint.read_levels(name, out)
+        else:
+            out.copy_(self.checkpoint.read_scale(matrix))
 
     def check_streamable(self) -> None:
         """Checks that layers can be read again for every token.
@@ -115,15 +118,13 @@ class WeightReader:
                 return mapped[0]
         return self.checkpoint.read(name, self.dtype)
 
-    def _quantized(self, name: str, may_map: bool = True) -> dict[str, Tensor]:
+    def _quantized(self, name: str) -> dict[str, Tensor]:
         """A matrix as quantized rows: as they are stored, or quantized here."""
         assert self.bits is not None
         if self.checkpoint.info(name).bits != self.bits:
             rows = quantize_rows(self.checkpoint.read(name).to(self.device), self.bits)
         else:
-            mapped = (
-                self._mapped(name) if may_map and self.device.type == "cpu" else None
-            )
+            mapped = self._mapped(name) if self.device.type == "cpu" else None
             rows = self.checkpoint.read_rows(name) if mapped is None else mapped
         levels, scale = rows
         return {
