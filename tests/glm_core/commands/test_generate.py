@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from glm_core import cli
+from glm_core.checkpoint.convert import convert
 from glm_core.checkpoint.pretrained import save_pretrained
 from glm_core.commands import generate
 from glm_core.infer import Filled, FilledBlank, SamplingConfig
 from glm_core.model import Transformer, TransformerConfig
+from glm_core.testing import tiny_model
 from glm_core.tokenizer import ByteBPETokenizer
 
 BLANK = "The [MASK] statement wraps a block."
@@ -135,3 +138,46 @@ def test_line_break_at_the_end_is_no_text_when_it_is_from_windows(
     monkeypatch.setattr(sys, "stdin", io.StringIO("The with\r\n"))
     assert cli.main(["generate", "--model", model_folder, "-", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["prompt"] == "The with"
+
+
+RELEASED = {
+    "glm": ("glm-large", {"ffn_hidden_size": 128}),
+    "glm-hf": ("glm-10b", {"ffn_hidden_size": 128}),
+    "chatglm": ("chatglm-6b", {"residual_scale": math.sqrt(56)}),
+    "chatglm2": ("chatglm2-6b", {}),
+    "glm4-hf": ("glm-4-9b", {}),
+    "glm4-0414-hf": ("glm-4-9b-0414", {}),
+}
+
+
+@pytest.mark.parametrize("format", list(RELEASED))
+def test_released_folder_answers_as_the_model_in_it(
+    format: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    family, changes = RELEASED[format]
+    tokenizer = ByteBPETokenizer.train(["The with statement wraps a block of code."] * 4, 300)
+    model = tiny_model(family, vocab_size=384, max_position_embeddings=64, **changes)
+    save_pretrained(model, tokenizer, tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "theirs", format)
+    tokenizer.save(tmp_path / "theirs")
+    prompt = BLANK if family in ("glm-large", "glm-10b", "chatglm-6b") else "The with"
+    answers = []
+    for folder in ("ours", "theirs"):
+        argv = ["generate", "--model", str(tmp_path / folder), prompt, "--json"]
+        assert cli.main([*argv, "--max-new-tokens", "4", "--temperature", "0"]) == 0
+        answers.append(json.loads(capsys.readouterr().out)["samples"])
+    assert answers[0] == answers[1]
+
+
+def test_model_is_loaded_as_the_flags_say(
+    model_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["generate", "--model", model_folder, BLANK, "--max-new-tokens", "3"]
+    assert cli.main([*argv, "--quantize", "int8", "--dtype", "bfloat16", "--context", "40"]) == 0
+    assert "KV cache" in capsys.readouterr().err
+    assert cli.main([*argv, "--max-memory", "1 byte"]) == 2
+    assert "--max-memory is '1 byte': give bytes, or a number" in capsys.readouterr().err
+    assert cli.main([*argv, "--max-memory", "1kB"]) == 2
+    assert "but max_memory is 0.0 MB. No setting makes it fit" in capsys.readouterr().err
+    assert cli.main([*argv, "--context", "65"]) == 2
+    assert "context is 65: it must be between 1 and 64" in capsys.readouterr().err
