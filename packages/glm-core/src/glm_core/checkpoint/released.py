@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ from glm_core.checkpoint.keymap import (
 )
 from glm_core.checkpoint.stored import StoredTensor
 from glm_core.model.config import TransformerConfig
-from glm_core.quantize.rows import dequantize_rows
+from glm_core.quantize.rows import dequantize_rows, row_chunks
 
 STATE_DICT = "module."
 """What DeepSpeed, Megatron and SwissArmyTransformer keep the weights under."""
+_CHUNK_ELEMENTS = 1 << 21
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -290,13 +292,20 @@ def _read_scale(stored: StoredTensor, name: str) -> Tensor:
 
 
 def _load(stored: StoredTensor, views: list[Tensor]) -> None:
-    """Reads a stored tensor into the views that it lists from top to bottom."""
-    if not all(stored.fits(view) for view in views):
+    """Reads a stored tensor into the views that it lists from top to bottom.
+
+    What has to be converted or moved on the way goes through a few MB that are used again.
+    """
+    if not stored.is_contiguous:
         _fill(views, stored.read())
         return
-    begin = 0
+    begin, columns = 0, math.prod(stored.shape[1:])
     for view in views:
-        stored.read_rows_into(begin, view)
+        if stored.fits(view):
+            stored.read_rows_into(begin, view)
+        else:
+            for rows in row_chunks(view.shape[0], columns, _CHUNK_ELEMENTS):
+                view[rows].copy_(stored.read_rows(begin + rows.start, begin + rows.stop))
         begin += view.shape[0]
 
 
