@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from glm_core.infer import SamplingConfig, TextGenerator
+from glm_core.infer.prompt_cache import PromptCache
 from glm_core.infer.sampling import Sampler
 from glm_core.model import GenerationLayout, Transformer
 from glm_core.tokenizer import ByteBPETokenizer
@@ -109,3 +111,92 @@ def test_contexts_that_cannot_be_answered_are_refused(
         causal.stream_ids([1] * 100)
     with pytest.raises(ValueError, match="sampling.num_beams is 2: it must be 1 when streaming"):
         causal.stream_ids([1], SamplingConfig(num_beams=2))
+
+
+def _count_columns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many columns the model reads at a time, from now on."""
+    read: list[int] = []
+    forward = Transformer.forward
+
+    def counted(model: Transformer, ids: torch.Tensor, *more: object) -> torch.Tensor:
+        read.append(ids.shape[1])
+        return forward(model, ids, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Transformer, "forward", counted)
+    return read
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5, 12, 20])
+def test_cached_context_is_answered_as_one_that_is_read_anew(
+    build_model: Build, tokenizer: ByteBPETokenizer, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    generator = _causal(build_model, tokenizer)
+    config = SamplingConfig(max_new_tokens=8, min_new_tokens=8, temperature=0.9)
+    cache = PromptCache()
+    first = generator.stream_ids(list(range(1, 13)), config, cache=cache)
+    list(first)
+    said = [*range(1, 13), *first.tokens]
+    context = [*said[:kept], *range(30, 45)]
+    expected = generator.stream_ids(context, config)
+    list(expected)
+    read = _count_columns(monkeypatch)
+    stream = generator.stream_ids(context, config, cache=cache)
+    list(stream)
+    assert stream.tokens == expected.tokens
+    # of the first answer, the last token was never read
+    assert read[0] == len(context) - min(kept, 19)
+
+
+def test_cache_serves_again_when_an_answer_was_left(
+    build_model: Build, tokenizer: ByteBPETokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = _causal(build_model, tokenizer)
+    config = SamplingConfig(max_new_tokens=8, min_new_tokens=8)
+    cache = PromptCache()
+    context = list(range(1, 13))
+    expected = generator.stream_ids(context, config)
+    list(expected)
+    stream = generator.stream_ids(context, config, cache=cache)
+    next(iter(stream))
+    stream.close()
+    read = _count_columns(monkeypatch)
+    again = generator.stream_ids(context, config, cache=cache)
+    list(again)
+    assert again.tokens == expected.tokens and read[0] == 1
+
+
+def test_cache_serves_again_when_the_model_was_interrupted(
+    build_model: Build, tokenizer: ByteBPETokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = _causal(build_model, tokenizer)
+    config = SamplingConfig(max_new_tokens=8, min_new_tokens=8)
+    cache = PromptCache()
+    context = list(range(1, 13))
+    expected = generator.stream_ids(context, config)
+    list(expected)
+    stream = generator.stream_ids(context, config, cache=cache)
+    pieces = iter(stream)
+    next(pieces), next(pieces)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(type(generator.model.layers[1]), "forward", interrupted)
+        list(pieces)
+    again = generator.stream_ids(context, config, cache=cache)
+    list(again)
+    assert again.tokens == expected.tokens
+
+
+def test_cache_is_left_alone_by_models_with_blanks(
+    build_model: Build, tokenizer: ByteBPETokenizer
+) -> None:
+    generator = TextGenerator(build_model(), tokenizer)
+    config = SamplingConfig(max_new_tokens=5, min_new_tokens=5)
+    cache = PromptCache()
+    for context in ([1, 2, 3], [1, 2, 4]):
+        context.append(tokenizer.gmask_id)
+        stream = generator.stream_ids(context, config, cache=cache)
+        expected = generator.stream_ids(context, config)
+        assert list(stream) == list(expected)

@@ -12,6 +12,7 @@ from glm_core.chat.reader import AnswerReader
 from glm_core.chat.saved import SavedChat, read_chat, write_chat
 from glm_core.infer.answer import FinishReason
 from glm_core.infer.ids_stream import IdsStream
+from glm_core.infer.prompt_cache import PromptCache
 from glm_core.infer.sampling import SamplingConfig
 from glm_core.infer.text_generator import TextGenerator
 
@@ -60,6 +61,7 @@ class ChatSession:
         self.sampling = sampling or default_sampling(self.format, self.context)
         self.messages: list[Message] = []
         self._num_answers = 0
+        self._cache = PromptCache()
         if self.sampling.max_new_tokens >= self.context:
             raise ValueError(
                 f"max_new_tokens is {self.sampling.max_new_tokens}, but the context holds "
@@ -143,7 +145,8 @@ class ChatSession:
         num_dropped, ids = self._fit([*self.messages, question])
         seed = (self.sampling.seed + self._num_answers) % 2**63
         marks = self.format.marks(self.generator.tokenizer)
-        stream = self.generator.stream_ids(ids, replace(self.sampling, seed=seed), marks)
+        sampling = replace(self.sampling, seed=seed)
+        stream = self.generator.stream_ids(ids, sampling, marks, self._cache)
         self._num_answers += 1
         return Reply(self, question, stream, self.format.reader(self.tools), num_dropped)
 

@@ -84,6 +84,17 @@ class DecodingBatch:
         self.logits_BV = self._forward([ids], [places])
         return self.logits_BV
 
+    @property
+    def num_read(self) -> int:
+        """Columns of text that the model has read, padding included."""
+        return max(self.cache.length - self.num_front, 0)
+
+    def rewind(self, count: int) -> None:
+        """Forgets all but the first `count` columns of the only row."""
+        assert self.num_rows == 1 and self.pads == [0]
+        self.columns = [count]
+        self.cache.crop(self.num_front + count)
+
     def keep(self, rows: Sequence[int]) -> None:
         """Makes row i a copy of the present row `rows[i]`; all others are dropped."""
         self.cache.reorder(rows)

@@ -10,6 +10,7 @@ from glm_core.infer.batch import DecodingBatch, Place, RowStart
 from glm_core.infer.beam import beam_search
 from glm_core.infer.blanks import Prompt, check_room
 from glm_core.infer.layout import Layout
+from glm_core.infer.prompt_cache import PromptCache
 from glm_core.infer.sampling import Sampler, SamplingConfig
 from glm_core.model.transformer import Transformer
 from glm_core.tokenizer.protocol import Tokenizer
@@ -54,6 +55,8 @@ class Decoder:
         model: in evaluation mode.
         configs: one per prompt.
         marks: special ids that answers may hold.
+        cache: columns of an earlier answer, for the only prompt of a causal model without beams;
+            keeps those of this one.
 
     Raises:
         ValueError: a prompt or its answers do not fit into the model's context.
@@ -67,8 +70,10 @@ class Decoder:
         prompts: Sequence[Prompt],
         configs: Sequence[SamplingConfig],
         marks: Collection[int] = (),
+        cache: PromptCache | None = None,
     ) -> None:
         self.model = model
+        self.cache = cache
         self.layout = layout
         self.limit = model.config.max_position_embeddings
         self.vocabulary = Vocabulary(tokenizer, model.config.vocab_size, marks)
@@ -86,7 +91,19 @@ class Decoder:
 
     def run(self) -> Iterator[Delta]:
         """Decodes everything; yields text as it becomes certain."""
-        batch, rows = self._prefill(), list(self.requests)
+        if self.cache is None:
+            yield from self._run(self._prefill())
+            return
+        batch = self._resume(self.cache)
+        try:
+            yield from self._run(batch)
+        finally:
+            (request,) = self.requests
+            answers = [token for answer in request.answers for token in answer.tokens]
+            self.cache.keep(batch, [*request.prompt.context_ids, *answers])
+
+    def _run(self, batch: DecodingBatch) -> Iterator[Delta]:
+        rows = list(self.requests)
         for blank in range(max(len(request.prompt.slots) for request in rows)):
             if blank > 0:
                 rows = self._open_blank(batch, rows, blank)
@@ -108,6 +125,18 @@ class Decoder:
         longest = max(len(start.input_ids) for start in starts)
         new = max(request.sampler.config.max_new_tokens for request in self.requests)
         return DecodingBatch(self.model, starts, min(longest + new, self.limit + 1))
+
+    def _resume(self, cache: PromptCache) -> DecodingBatch:
+        """Lets the model read what the cache has not of the only prompt."""
+        (request,) = self.requests
+        ids = list(request.prompt.context_ids)
+        assert not self.opening and self.layout.prefix_len(len(ids)) == 0
+        taken = cache.take(ids)
+        if taken is None:
+            return self._prefill()
+        batch, count = taken
+        batch.extend(ids[count:], [(column, 0) for column in range(count, len(ids))])
+        return batch
 
     def _places(self, request: Request, blank: int, count: int, start: int) -> list[Place]:
         """Returns the places of inputs start..start+count-1 of a blank; 0 is the opening token."""

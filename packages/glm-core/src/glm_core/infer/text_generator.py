@@ -18,6 +18,7 @@ from glm_core.infer.blanks import (
 from glm_core.infer.generate import Decoder, Delta, Request
 from glm_core.infer.ids_stream import IdsStream
 from glm_core.infer.layout import Layout, layout_for
+from glm_core.infer.prompt_cache import PromptCache
 from glm_core.infer.sampling import SamplingConfig
 from glm_core.model.transformer import Transformer
 from glm_core.tokenizer.protocol import Tokenizer
@@ -124,6 +125,7 @@ class TextGenerator:
         context_ids: Sequence[int],
         config: SamplingConfig | None = None,
         marks: Collection[int] = (),
+        cache: PromptCache | None = None,
     ) -> IdsStream:
         """Answers a context that is given as ids, for example by a chat format.
 
@@ -132,6 +134,9 @@ class TextGenerator:
                 that open an answer (<|startofpiece|> where the model fills blanks) are added.
             config: how to decode.
             marks: special ids that the answer may hold.
+            cache: what was read for earlier answers, so that a context that begins as they did
+                need not be read again; models with blanks, which look at the whole context at
+                once, make no use of it.
 
         Raises:
             ValueError: as `stream`; also when an id is outside the vocabulary, or a model with
@@ -140,7 +145,15 @@ class TextGenerator:
         config = config or SamplingConfig()
         _check_one_beam(config)
         prompt = ids_prompt(context_ids, self.tokenizer, self.layout)
-        decoder = Decoder(self.model, self.tokenizer, self.layout, [prompt], [config], marks)
+        decoder = Decoder(
+            self.model,
+            self.tokenizer,
+            self.layout,
+            [prompt],
+            [config],
+            marks,
+            cache=None if self.layout.has_blanks else cache,
+        )
         return IdsStream(decoder, self._evaluating())
 
     def _stream(self, prompt: Prompt, decoder: Decoder) -> Iterator[str]:
