@@ -42,6 +42,9 @@ class LetterTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return self.decode_bytes(ids).decode()
 
+    def before_blank(self, text):
+        return text
+
     def has(self, name: str) -> bool:
         return name in self._names
 

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from glm_core.tokenizer import IncrementalDecoder
+from glm_core.tokenizer import IncrementalDecoder, encode_prompt
 from glm_core.tokenizer.gpt2 import GPT2Tokenizer
 
 
@@ -139,3 +139,9 @@ def test_known_ids_come_out_when_robertas_files_are_given(known):
     tokenizer = GPT2Tokenizer.load(known("glm-roberta-large"))
     assert tokenizer.encode("fried chicken makes me happy") == [21209, 5884, 817, 162, 1372]
     assert (tokenizer.eos_id, tokenizer.mask_id, tokenizer.sop_id) == (2, 50264, 50265)
+
+
+def test_white_space_goes_to_the_blank_when_it_stands_before_its_marker(tokenizer):
+    ids = encode_prompt(tokenizer, "two words \n [MASK] and\n[gMASK]")
+    expected = [*tokenizer.encode("two words"), tokenizer.mask_id, *tokenizer.encode(" and")]
+    assert ids == [*expected, tokenizer.gmask_id]

@@ -103,8 +103,7 @@ def continuation_prompt(text: str, tokenizer: Tokenizer, layout: Layout) -> Prom
     if not layout.has_blanks:
         ids = layout.frame(tokenizer.encode(text), tokenizer)
         return Prompt(text, (text, ""), tuple(ids), (BlankSlot("", -1),))
-    # As in encode_prompt: a word brings the space before it along.
-    text_ids = [*tokenizer.encode(text.removesuffix(" ")), _marker_id(tokenizer, GMASK)]
+    text_ids = [*tokenizer.encode(tokenizer.before_blank(text)), _marker_id(tokenizer, GMASK)]
     ids = layout.frame(text_ids, tokenizer)
     return Prompt(text, (text, ""), tuple(ids), (BlankSlot(GMASK, ids.index(text_ids[-1])),))
 

@@ -153,6 +153,10 @@ class ReleasedTokenizer(ABC):
         """Id of <|dBLOCK|>."""
         return self.token_id(DBLOCK)
 
+    def before_blank(self, text: str) -> str:
+        """The text as it is: SentencePiece models see the space before a blank."""
+        return text
+
     def has(self, name: str) -> bool:
         """Whether there is a special token called `name`."""
         return name in self._specials

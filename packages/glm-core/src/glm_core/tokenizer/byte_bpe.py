@@ -210,6 +210,14 @@ class ByteBPETokenizer:
         batch: Sequence[Any] = self._bpe.encode_batch_fast(clean, add_special_tokens=False)
         return [encoding.ids for encoding in batch]
 
+    def before_blank(self, text: str) -> str:
+        """The text without one space at its end.
+
+        A word carries the space before it: in training the blank stands for " word", and the space
+        belongs to the filling.
+        """
+        return text.removesuffix(" ")
+
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Exact bytes of `ids`; special ids give nothing.
 

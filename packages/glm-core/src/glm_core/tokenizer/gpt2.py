@@ -86,6 +86,13 @@ class GPT2Tokenizer(ReleasedTokenizer):
         batch = self._bpe.encode_batch_fast(clean, add_special_tokens=False)
         return [encoding.ids for encoding in batch]
 
+    def before_blank(self, text: str) -> str:
+        """The text without the white space at its end, which goes to the blank's token.
+
+        Source: THUDM/GLM, data_utils/tokenization.py, the command tokens of GPT2BPETokenizer.
+        """
+        return text.rstrip()
+
     def piece(self, token: int) -> bytes:
         """Bytes of one piece."""
         return self._pieces[token]

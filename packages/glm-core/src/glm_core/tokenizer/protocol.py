@@ -101,6 +101,10 @@ class Tokenizer(Protocol):
         """Exact bytes of `ids`; special ids give nothing."""
         ...
 
+    def before_blank(self, text: str) -> str:
+        """What is encoded of a text that stands before a blank: its last space may go."""
+        ...
+
     def has(self, name: str) -> bool:
         """Whether there is a special token called `name`."""
         ...
