@@ -24,7 +24,8 @@ from glm_core.chat import chat_format
 from glm_core.checkpoint.pretrained import save_pretrained
 from glm_core.commands import chat
 from glm_core.commands.chat_terminal import printable
-from glm_core.infer import SamplingConfig, TextGenerator
+from glm_core.commands.model_arguments import NamedModel
+from glm_core.infer import SamplingConfig
 from glm_core.infer.sampling import Sampler
 
 from ..chat.tiny_chat import KINDS, tiny_chat
@@ -195,10 +196,13 @@ def test_every_sampling_flag_has_a_field() -> None:
 
 
 def test_defaults_are_the_formats_and_the_seed_is_new_each_time(tmp_path: Path) -> None:
-    generator: TextGenerator = tiny_chat("chatglm", tmp_path)
-    sessions = [chat.open_session(_flags(), generator, chat_format("chatglm"), []) for _ in "ab"]
+    generator = tiny_chat("chatglm", tmp_path)
+    loaded = NamedModel(generator.model, generator.tokenizer, context=300)
+    sessions = [chat.open_session(_flags(), loaded, chat_format("chatglm"), []) for _ in "ab"]
     sampling = sessions[0].sampling
-    assert (sampling.temperature, sampling.top_p, sampling.max_new_tokens) == (0.95, 0.7, 256)
+    # the budget is the context that the memory plan has room for, not all that the model could
+    assert sessions[0].context == 300 and sampling.max_new_tokens == 150
+    assert (sampling.temperature, sampling.top_p) == (0.95, 0.7)
     assert sampling.seed != sessions[1].sampling.seed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,7 @@ def load_model(
     context: int | None = None,
     format: str | None = None,
     progress: bool = True,
+    on_plan: Callable[[MemoryPlan], None] | None = None,
 ) -> tuple[Transformer, Tokenizer]:
     """Loads a model and its tokenizer.
 
@@ -80,6 +82,7 @@ def load_model(
             many as fit.
         format: of the folder, where it is not recognised.
         progress: whether to log how far it is, every few seconds.
+        on_plan: called with the memory plan, which tells the context that was planned for.
 
     Returns:
         The model in evaluation mode, and its tokenizer.
@@ -102,6 +105,8 @@ def load_model(
     )
     show = plan.line if plan.is_small else plan.table
     logger.info(show(f"{name_or_folder} on {where}", budget))
+    if on_plan is not None:
+        on_plan(plan)
     tokenizer = load_tokenizer(folder)
     begin, total = time.monotonic(), plan.weights + plan.offloaded
     line = Progress("loading", total / 1e6, "MB") if progress else None

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glm_core.commands.model_arguments import NamedModel, add_model_arguments, load_named_model
+
 if TYPE_CHECKING:
     from glm_core.chat import ChatFormat, ChatSession
-    from glm_core.infer import TextGenerator
 
 HELP = "talk with a model in the terminal"
 EXAMPLE = """\
@@ -24,7 +25,7 @@ FORMATS = ("chatglm", "chatglm2", "chatglm3", "chatglm3-compact", "glm4")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags; without one the model's own default."""
-    parser.add_argument("--model", required=True, help="name, folder or hub id")
+    add_model_arguments(parser)
     parser.add_argument("--system", metavar="TEXT", help="system prompt")
     parser.add_argument("--load", metavar="FILE", help="go on with a conversation saved by /save")
     parser.add_argument("--tools", metavar="FILE", help="JSON list of the tools it may call")
@@ -34,23 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how the model reads a conversation (by its tokenizer); chatglm3-compact lists tools "
         "on one line, as composite_demo does",
     )
-    parser.add_argument(
-        "--context", type=int, metavar="N", help="tokens of prompt and answer (all the model has)"
-    )
-    loading = parser.add_argument_group("loading")
-    loading.add_argument(
-        "--device", default="cpu", help="auto, cpu, cuda, ... (default: %(default)s)"
-    )
-    loading.add_argument(
-        "--dtype", choices=["float32", "bfloat16", "float16"], help="(one that loses nothing)"
-    )
-    loading.add_argument(
-        "--quantize",
-        choices=["keep", "none", "int8", "int4"],
-        default="keep",
-        help="keep matrices as they are stored, or change them (default: %(default)s)",
-    )
-    loading.add_argument("--max-memory", metavar="SIZE", help="of the device, such as 6GB")
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--max-new-tokens", type=int, help="longest answer (1024)")
     sampling.add_argument("--temperature", type=float, help="0 takes the most probable token")
@@ -67,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     tools = read_tools(args.tools)
     format = checked_format(args, tools)
-    session = open_session(args, _load(args), format, tools)
+    session = open_session(args, load_named_model(args), format, tools)
     ChatTerminal(session, is_interactive=sys.stdin.isatty(), as_json=args.json).run()
     return 0
 
@@ -87,7 +71,7 @@ def checked_format(args: argparse.Namespace, tools: list[dict[str, Any]]) -> Cha
     SamplingConfig(**given_sampling(args))
     if args.load:
         read_chat(Path(args.load))
-    tokenizer = load_tokenizer(resolve_model(args.model))
+    tokenizer = load_tokenizer(resolve_model(args.model, weights=False))
     format = chat_format(args.format) if args.format else chat_format_for(tokenizer.kind)
     system = [Message(Role.system, args.system)] if args.system else []
     format.encode([*system, Message(Role.user, "?")], tokenizer, tools)
@@ -96,7 +80,7 @@ def checked_format(args: argparse.Namespace, tools: list[dict[str, Any]]) -> Cha
 
 def open_session(
     args: argparse.Namespace,
-    generator: TextGenerator,
+    loaded: NamedModel,
     format: ChatFormat,
     tools: list[dict[str, Any]],
 ) -> ChatSession:
@@ -105,11 +89,12 @@ def open_session(
 
     from glm_core.chat import ChatSession
     from glm_core.chat.session import default_sampling
+    from glm_core.infer import TextGenerator
 
-    context = args.context or generator.model.config.max_position_embeddings
     given = {"seed": secrets.randbits(32)} | given_sampling(args)
-    sampling = replace(default_sampling(format, context), **given)
-    session = ChatSession(generator, format, sampling=sampling, context=args.context)
+    sampling = replace(default_sampling(format, loaded.context), **given)
+    generator = TextGenerator(loaded.model, loaded.tokenizer)
+    session = ChatSession(generator, format, sampling=sampling, context=loaded.context)
     if args.load:
         session.load(args.load)
     system = session.system if args.system is None else args.system
@@ -144,20 +129,3 @@ def read_tools(path: str | None) -> list[dict[str, Any]]:
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise ValueError(f"--tools: {path} must hold a list of tools, such as {example}")
     return tools
-
-
-def _load(args: argparse.Namespace) -> TextGenerator:
-    import torch
-
-    from glm_core.checkpoint.loading import load_model
-    from glm_core.infer import TextGenerator
-
-    model, tokenizer = load_model(
-        args.model,
-        dtype=getattr(torch, args.dtype) if args.dtype else None,
-        device=args.device,
-        quantize=args.quantize,
-        max_memory=args.max_memory,
-        context=args.context,
-    )
-    return TextGenerator(model, tokenizer)

@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
         ngram_order=args.ngram_order,
         seed=args.seed,
     )
-    generator = TextGenerator(*load_named_model(args))
+    loaded = load_named_model(args)
+    generator = TextGenerator(loaded.model, loaded.tokenizer)
     data = prepare_data(
         DataConfig(
             source=args.data,

@@ -57,14 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the model, answer, print."""
-    from glm_core.infer import TextGenerator
     from glm_core.infer.blanks import check_spelling, has_marker
 
     prompt = given_text(args.prompt)
     check_spelling(prompt)
     continues = not has_marker(prompt)
     configs = sampling_configs(args, continues)
-    generator = TextGenerator(*load_named_model(args))
+    generator = _load(args)
     if continues and not args.json and len(configs) == 1 and configs[0].num_beams == 1:
         _print_stream(generator, prompt, configs[0])
         return 0
@@ -111,6 +110,13 @@ def highlight(filled: Filled, bold: bool) -> str:
         text += filled.text[at : blank.start] + f"\x1b[1m{blank.text}\x1b[0m"
         at = end
     return text + filled.text[at:]
+
+
+def _load(args: argparse.Namespace) -> TextGenerator:
+    from glm_core.infer import TextGenerator
+
+    loaded = load_named_model(args)
+    return TextGenerator(loaded.model, loaded.tokenizer)
 
 
 def _print_stream(generator: TextGenerator, prompt: str, config: SamplingConfig) -> None:

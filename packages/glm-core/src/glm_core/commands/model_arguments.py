@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from glm_core.checkpoint.memory_plan import MemoryPlan
     from glm_core.model import Transformer
     from glm_core.tokenizer import Tokenizer
 
@@ -48,18 +50,31 @@ def add_model_arguments(parser: argparse.ArgumentParser, default: str | None = N
     )
 
 
-def load_named_model(args: argparse.Namespace) -> tuple[Transformer, Tokenizer]:
+@dataclass(frozen=True, slots=True)
+class NamedModel:
+    """What the flags named."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    context: int
+    """Tokens that prompt and answer may take together: what the memory plan has room for."""
+
+
+def load_named_model(args: argparse.Namespace) -> NamedModel:
     """Load what the flags say."""
     from glm_core.checkpoint.device_memory import parse_memory
     from glm_core.checkpoint.loading import load_model
     from glm_core.train.precision import resolve_device
 
     limit = args.max_memory
-    return load_model(
+    plans: list[MemoryPlan] = []
+    model, tokenizer = load_model(
         args.model,
         dtype=args.dtype,
         device=resolve_device(args.device, "--device"),
         quantize=args.quantize,
         max_memory=None if limit is None else parse_memory(limit, "--max-memory"),
         context=args.context,
+        on_plan=plans.append,
     )
+    return NamedModel(model, tokenizer, plans[0].choice.context)
