@@ -13,6 +13,7 @@ from glm_core.checkpoint.stored import StoredTensor, open_tensors
 REMEDY = "copy or download it again"
 _RANK = re.compile(r"mp_rank_(\d+)_model_states\.(?:pt|safetensors)")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _LATEST = ("latest", "latest_checkpointed_iteration.txt")
 
 
@@ -77,7 +78,22 @@ def open_folder(path: Path | str) -> WeightFolder:
             return WeightFolder(path, (_open_index(index),), False, config)
         if (path / name).is_file():
             return WeightFolder(path, (open_tensors(path / name),), False, config)
-    raise CheckpointError(
+    raise CheckpointError(_why_no_weights(path))
+
+
+def _why_no_weights(path: Path) -> str:
+    found = sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES)
+    shard = next((name for name in found if re.search(r"-\d+-of-\d+\.", name)), None)
+    if shard is not None:
+        index = re.sub(r"-\d+-of-\d+(\.\w+)$", r"\1.index.json", shard)
+        return f"{path} has {shard} but no {index}, which tells what is in which file: copy it too"
+    if found:
+        others = f" or one of {', '.join(found[1:4])}" if found[1:] else ""
+        return (
+            f"{path} has weights under a name of their own: give the path of the file instead of "
+            f"the folder's, {path / found[0]}{others}"
+        )
+    return (
         f"no weights in {path}: expected model.safetensors or pytorch_model.bin, either with "
         ".index.json for several files, or mp_rank_00_model_states.pt (or .safetensors)"
     )
@@ -133,6 +149,8 @@ def _open_index(index: Path) -> dict[str, StoredTensor]:
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict):
         raise CheckpointError(f"{index} has no weight_map: {REMEDY}")
+    if not weight_map:
+        raise CheckpointError(f"{index} names no tensor in its weight_map: {REMEDY}")
     tensors: dict[str, StoredTensor] = {}
     for file_name in sorted(set(map(str, weight_map.values()))):
         if not _is_plain(file_name):

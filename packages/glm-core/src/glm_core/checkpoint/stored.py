@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,17 @@ from torch import Tensor
 from glm_core.checkpoint.files import DTYPE_NAMES, CheckpointError
 
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+_DAMAGE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What torch raises when the pickle in a file is cut or garbled."""
 _LONGEST_HEADER = 100_000_000
 
 
@@ -181,6 +193,7 @@ def _safetensors_entry(path: Path, data_begin: int, entry: Mapping[str, Any]) ->
 def _open_torch(path: Path) -> dict[str, StoredTensor]:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(_why_no_zip(path))
+    _check_uncompressed(path)
     try:
         with torch.serialization.safe_globals(_harmless_globals()):
             # On the meta device nothing but the table of contents is read.
@@ -190,14 +203,26 @@ def _open_torch(path: Path) -> dict[str, StoredTensor]:
             f"{path} holds more than weights ({_forbidden(error)}), and reading that could run "
             "code. It is not read. If you trust where it comes from, keep its tensors alone: "
             f"python -c \"import os, torch; f = '{path}'; s = torch.load(f, weights_only=False); "
-            "torch.save({'module': s['module']} if 'module' in s else s, f + '.new'); "
+            "s = {'module': s['module']} if 'module' in s else "
+            "{k: v for k, v in s.items() if torch.is_tensor(v)}; torch.save(s, f + '.new'); "
             "os.replace(f + '.new', f)\""
         ) from error
-    except (RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
             f"{path} is damaged or truncated ({_first(error)}): copy or download it again"
         ) from error
     return {name: _torch_entry(path, tensor) for name, tensor in _flatten(content, "")}
+
+
+def _check_uncompressed(path: Path) -> None:
+    """torch.save never compresses; what somebody packed anew lies elsewhere than torch says."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [entry.filename for entry in archive.infolist() if entry.compress_type]
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): copy or download it again") from error
+    if packed:
+        raise CheckpointError(f"{path} is compressed, which torch.save never does: {_anew(path)}")
 
 
 def _torch_entry(path: Path, tensor: Tensor) -> StoredTensor:
@@ -235,6 +260,12 @@ def _why_no_zip(path: Path) -> str:
         return f"{path} is truncated or no file of weights: copy or download it again"
     return (
         f"{path} is in the format that torch wrote before 1.6, or is truncated. If it is whole, "
+        + _anew(path)
+    )
+
+
+def _anew(path: Path) -> str:
+    return (
         f"write it anew: python -c \"import os, torch; f = '{path}'; "
         "torch.save(torch.load(f, weights_only=True), f + '.new'); os.replace(f + '.new', f)\""
     )
@@ -250,7 +281,7 @@ def _why_unreadable(path: Path, error: OSError) -> str:
 def _forbidden(error: BaseException) -> str:
     """Which object of a pickle torch refused to make."""
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return found[1] if found else "an object that is no tensor"
+    return found[1] if found else "an object that is no tensor, or damage"
 
 
 def _first(error: BaseException) -> str:
