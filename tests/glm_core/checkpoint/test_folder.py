@@ -1,4 +1,4 @@
-"""Folders of weights as they lie on disks: one file, several, one per rank; and what can be wrong."""
+"""Folders of weights as they lie on disks, one file, several, or one per rank; and their faults."""
 
 import json
 

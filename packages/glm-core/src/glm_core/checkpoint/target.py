@@ -81,9 +81,9 @@ def _delete_empty(folder: Path, existing: Path) -> None:
 
 
 def _delete_abandoned(target: Path) -> None:
-    pattern = f".writing-{glob.escape(target.name)}-*"
-    for folder in target.absolute().parent.glob(pattern):
-        pid = folder.name.rpartition("-")[2]
+    prefix = f".writing-{target.name}-"
+    for folder in target.absolute().parent.glob(f"{glob.escape(prefix)}*"):
+        pid = folder.name.removeprefix(prefix)
         if pid.isdigit() and not _is_running(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
 
