@@ -259,7 +259,10 @@ class Planner:
                 plan = self._with_longest_context(shortest, choice.context, budget)
                 yield _joined(label, f"context={plan.choice.context}"), plan
         for context in sorted({choice.context, LEAST_CONTEXT, CONTEXT_STEP}, reverse=True):
-            yield from self._offloaded(variants, context, budget)
+            offloaded = list(self._offloaded(variants, context, budget))
+            yield from offloaded
+            if offloaded:
+                return
 
     def _offloaded(
         self, variants: list[tuple[str, Choice]], context: int, budget: Budget
