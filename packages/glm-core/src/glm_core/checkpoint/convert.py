@@ -298,8 +298,8 @@ def _config_json(source: Checkpoint, format: Format, bits: int | None) -> dict[s
     """config.json of the target, with the name and the ids that the source's had."""
     written = format.write_config(source.config)
     for name in KEPT:
-        if name in source.files.config:
-            written.setdefault(name, source.files.config[name])
+        if name in source.files.config and written.get(name) is None:
+            written[name] = source.files.config[name]
     if bits:
         written["quantization_bit"] = bits
     return written

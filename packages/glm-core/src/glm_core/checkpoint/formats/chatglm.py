@@ -83,6 +83,7 @@ def _table(config: TransformerConfig) -> Table:
         head,
         Computed(_ROTARY, _inverse_frequencies),
         Ignored(r"transformer\.rotary_emb\.inv_freq"),
+        Ignored(r"transformer\.prefix_encoder\..*"),  # see tune/prefix_file.py
     ]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats.base import Format, require_value, value_of
-from glm_core.checkpoint.keymap import Computed, Entry, Row, Split, Table, gate_parts, qkv_parts
+from glm_core.checkpoint.keymap import Computed, Entry, Ignored, Row, Split, Table, gate_parts, qkv_parts
 from glm_core.model.config import TransformerConfig
 from glm_core.model.presets import preset
 
@@ -108,6 +108,7 @@ def _table(config: TransformerConfig) -> Table:
     table: Table = [
         Entry("word_embeddings.weight", _EMBEDDING, Split.rows),
         Computed("rotary_pos_emb.inv_freq", _inverse_frequencies),
+        Ignored(r"prefix_encoder\..*"),  # see tune/prefix_file.py
         Entry(f"{_OURS}.input_norm.weight", f"{_LAYER}.input_layernorm.weight"),
         Entry(f"{_OURS}.post_attention_norm.weight", f"{_LAYER}.post_attention_layernorm.weight"),
         *_linear("attention.query_key_value", config.qkv_bias, qkv_parts),

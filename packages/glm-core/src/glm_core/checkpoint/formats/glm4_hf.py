@@ -62,6 +62,9 @@ def _write_config(config: TransformerConfig, name: str) -> dict[str, Any]:
         "model_type": name,
         "architectures": [f"{name.capitalize()}ForCausalLM"],
         "attention_bias": config.qkv_bias,
+        # not what transformers takes for a config that says nothing: ids of GLM-4's vocabulary
+        "eos_token_id": None,
+        "pad_token_id": None,
         "head_dim": config.head_dim,
         "hidden_act": "silu",
         "hidden_size": config.hidden_size,

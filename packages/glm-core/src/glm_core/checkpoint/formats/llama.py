@@ -52,7 +52,7 @@ def rope_json(config: TransformerConfig) -> dict[str, Any]:
     scale = config.rope_position_scale
     plain = scale == 1.0
     rope = {"rope_type": "default"} if plain else {"rope_type": "linear", "factor": scale}
-    before = {} if plain else {"rope_scaling": rope | {"type": "linear"}}
+    before = {} if plain else {"rope_scaling": rope}
     theta = {"rope_theta": config.rope_theta}
     return before | theta | {"rope_parameters": rope | theta}
 
