@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import io
 import json
 import os
@@ -10,7 +11,6 @@ import pty
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -227,6 +227,8 @@ class Terminal:
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
         )  # fmt: skip
         os.close(slave)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.shown = ""
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
@@ -238,25 +240,26 @@ class Terminal:
         """
         for _ in range(20):
             self.type("\x03")
-            if select.select([self._master], [], [], 0.5)[0]:
+            if text in self.until(lambda shown: text in shown, seconds=2):
+                return
+        raise AssertionError(f"nothing answers Ctrl-C: {self.shown}")
+
+    def expect(self, text: str) -> str:
+        """Returns what is shown up to and with `text`, which must come."""
+        shown = self.until(lambda shown: text in shown)
+        assert text in shown, f"{text!r} does not come: {self.shown}"
+        return shown
+
+    def until(self, is_enough: Callable[[str], bool], seconds: float = 60) -> str:
+        """Returns what is shown from now on until it is enough, or nothing comes for a while."""
+        shown = ""
+        while not is_enough(shown) and select.select([self._master], [], [], seconds)[0]:
+            try:
+                shown += self._decoder.decode(os.read(self._master, 1))
+            except OSError:  # the command has ended
                 break
-        self.until(text)
-
-    def until(self, text: str, seconds: float = 60.0) -> str:
-        """Returns what is shown up to and with `text`."""
-        shown, end = b"", time.monotonic() + seconds
-        while text.encode() not in shown:
-            assert time.monotonic() < end, shown.decode(errors="replace")
-            shown += self.read(1)
-        return shown.decode(errors="replace")
-
-    def read(self, count: int) -> bytes:
-        """Returns the next `count` bytes."""
-        return b"".join(self._read_one() for _ in range(count))
-
-    def _read_one(self) -> bytes:
-        assert select.select([self._master], [], [], 60)[0], "nothing comes"
-        return os.read(self._master, 1)
+        self.shown += shown
+        return shown
 
 
 def test_ctrl_c_stops_the_answer_and_the_session_goes_on(tmp_path: Path) -> None:
@@ -267,28 +270,28 @@ def test_ctrl_c_stops_the_answer_and_the_session_goes_on(tmp_path: Path) -> None
     flags = ["--temperature", "0", "--max-new-tokens", "29000"]
     terminal = Terminal(["chat", "--model", str(tmp_path / "model"), *flags])
     try:
-        terminal.until("/help lists the commands")
-        terminal.until("> ")
+        terminal.expect("/help lists the commands")
+        terminal.expect("> ")
         for question in ("hello", "again"):
             terminal.type(f"{question}\n")
-            terminal.until(f"{question}\r\n")
-            terminal.read(20)  # pieces come while the answer is decoded
+            terminal.expect(f"{question}\r\n")
+            terminal.until(lambda shown: len(shown) > 20)  # the answer comes piece by piece
             terminal.type("\x03")
-            assert "29000 tokens" not in terminal.until("stopped by Ctrl-C")
-            terminal.until("> ")
+            assert "29000 tokens" not in terminal.expect("stopped by Ctrl-C")
+            terminal.expect("> ")
         terminal.type("abc")  # Ctrl-C takes back what is typed, and leaves an empty prompt
-        terminal.until("abc")
+        terminal.expect("abc")
         terminal.interrupt("> ")
         terminal.type("/nonsense\n")
-        terminal.until("error: unknown command /nonsense")
-        terminal.until("> ")
+        terminal.expect("error: unknown command /nonsense")
+        terminal.expect("> ")
         terminal.type(f"/save {tmp_path / 'chat.json'}\n")
-        terminal.until("saved 4 messages")
-        terminal.until("> ")
+        terminal.expect("saved 4 messages")
+        terminal.expect("> ")
         terminal.type("x")
-        terminal.until("x")
+        terminal.expect("x")
         terminal.type("\x7f")
-        terminal.until("\x08")
+        terminal.expect("\x08")
         terminal.interrupt("\n")
         assert terminal.process.wait(30) == 0
     finally:

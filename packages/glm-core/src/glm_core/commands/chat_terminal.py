@@ -62,9 +62,10 @@ class ChatTerminal:
             _line_editing()
             form, context = self._session.format.name, self._session.context
             self._note(f"{form} format, context of {context} tokens; /help lists the commands")
-        while (text := self._next_message()) is not None:
+        while True:
             try:
-                if not self._take(text):
+                text = self._next_message()
+                if text is None or not self._take(text):
                     return
             except KeyboardInterrupt:  # pressed once more than was needed to stop an answer
                 if not self._is_interactive:
