@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from glm_core.checkpoint.device_memory import Budget, readable
-from glm_core.model.config import GenerationLayout, TransformerConfig
+from glm_core.model.choices import GeluForm, GenerationLayout, ScoreOrder
+from glm_core.model.config import TransformerConfig
 from glm_core.model.size import measure
 
 PROMPT = 2048
@@ -211,14 +212,26 @@ class Planner:
         config, element = self.config, choice.dtype.itemsize
         prompt = min(choice.context, PROMPT)
         attention = (4 * config.num_heads + 2 * config.num_kv_heads) * config.head_dim
-        feed_forward = (3 if config.is_gated else 2) * config.ffn_hidden_size
-        forward = element * prompt * (4 * config.hidden_size + max(attention, feed_forward))
+        forward = prompt * (
+            element * (4 * config.hidden_size)
+            + max(element * attention, self._feed_forward_bytes(element) * config.ffn_hidden_size)
+        )
         if config.generation_layout != GenerationLayout.causal:
             forward += prompt * prompt * (element + 1)
+        if config.reference_numerics and config.score_order != ScoreOrder.fused:
+            forward += prompt * prompt * config.num_heads * (2 * 4 + element)  # scores in fp32
         forward += 4 * 4 * config.vocab_size  # logits in fp32, and the sampler's copies
         if choice.bits is not None:
             forward += element * self._size.largest_linear
         return forward
+
+    def _feed_forward_bytes(self, element: int) -> int:
+        """Bytes per column of the feed-forward's inside, for every one of its units."""
+        if self.config.is_gated:
+            return 4 * element  # two halves, the activated one, their product
+        if self.config.gelu_form == GeluForm.quick:
+            return 4 * 4  # computed in fp32
+        return 2 * element
 
     def _refusal(self, least: MemoryPlan, budget: Budget, may_offload: bool) -> str:
         if may_offload:
