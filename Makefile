@@ -39,7 +39,7 @@ clean: ## remove .venv and the caches, not outputs/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # The stamp comes last, so a failed or interrupted install is tried again.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt hatch_build.py $(wildcard kernels/src/glm_kernels/cpu/native/*.[ch]*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "error: $(PYTHON) is older than Python 3.11 or missing; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 2; }

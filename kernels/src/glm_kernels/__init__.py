@@ -18,17 +18,27 @@ from glm_kernels.registry import (
 )
 from glm_kernels.rope import apply_rope, apply_rope_2d, rope_tables
 from glm_kernels.softmax import scale_mask_softmax
+from glm_kernels.weight_only import (
+    PackedWeight,
+    dequantize_packed,
+    linear_weight_only,
+    pack_weight,
+)
 
 __all__ = [
+    "PackedWeight",
     "apply_rope",
     "apply_rope_2d",
     "available_backends",
+    "dequantize_packed",
     "dispatch",
     "fused_linear_cross_entropy",
     "geglu",
     "gelu",
     "keep_freed_memory",
     "layer_norm",
+    "linear_weight_only",
+    "pack_weight",
     "register",
     "registered_ops",
     "rms_norm",

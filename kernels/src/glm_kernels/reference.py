@@ -13,6 +13,7 @@ from torch import Tensor
 
 from glm_kernels.registry import REFERENCE_PRIORITY as PRIORITY
 from glm_kernels.registry import register
+from glm_kernels.weight_only import PackedWeight, dequantize_packed
 
 
 def _compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -143,3 +144,15 @@ def fused_linear_cross_entropy(
     kept_M = labels_M != ignore_index
     picked_M = logits_MV.gather(-1, labels_M.where(kept_M, 0)[:, None])[:, 0]
     return ((torch.logsumexp(logits_MV, dim=-1) - picked_M) * kept_M).sum()
+
+
+@register("linear_weight_only", "reference", priority=PRIORITY)
+def linear_weight_only(
+    x: Tensor, packed: PackedWeight, bias_N: Tensor | None, activation_bits: int
+) -> Tensor:
+    """``x W^T + b`` with ``W = scale * (level - zero)`` in at least fp32, nothing rounded."""
+    del activation_bits
+    dtype = _compute_dtype(x.dtype)
+    weight_NK = dequantize_packed(packed).to(dtype)
+    bias = None if bias_N is None else bias_N.to(dtype)
+    return torch.nn.functional.linear(x.to(dtype), weight_NK, bias).to(x.dtype)

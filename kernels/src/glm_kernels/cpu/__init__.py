@@ -5,6 +5,6 @@ CPU. They are `torch.autograd.Function` objects that torch.compile need not look
 plain formula of backend ``torch`` and fuses that itself.
 """
 
-from glm_kernels.cpu import activation, norm, rope, softmax
+from glm_kernels.cpu import activation, norm, rope, softmax, weight_only
 
-__all__ = ["activation", "norm", "rope", "softmax"]
+__all__ = ["activation", "norm", "rope", "softmax", "weight_only"]

@@ -1,0 +1,100 @@
+// Sixteen lanes, one for each row of a block, in two registers: AVX2 with FMA and F16C.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace glm::avx2 {
+namespace {
+
+struct Bytes {
+  __m256i a, b;
+};
+using Ints = Bytes;
+using Four = __m256i;  // 4 bytes, 8 times
+struct Floats {
+  __m256 a, b;
+};
+
+constexpr int kTileRows = 2;
+constexpr int kPairRows = 1;    // up to so many rows, two blocks are worked on at once
+constexpr int kByteOffset = 0;  // bits 8: levels stay signed
+
+inline Bytes load(const uint8_t* p) {
+  const auto* q = reinterpret_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
+}
+inline Bytes low(Bytes v) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(v.a, mask), _mm256_and_si256(v.b, mask)};
+}
+inline Bytes high(Bytes v) {
+  return low({_mm256_srli_epi16(v.a, 4), _mm256_srli_epi16(v.b, 4)});
+}
+
+inline Four four(const int8_t* p) {
+  int32_t bytes;
+  std::memcpy(&bytes, p, 4);
+  return _mm256_set1_epi32(bytes);
+}
+inline __m256i add_pairs(__m256i acc, __m256i pairs) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+// Products of nibbles and int8 pair up to at most 2 * 15 * 127: two pairs fit in 16 bits.
+inline Ints dot_nibbles(Ints acc, Bytes low, Bytes high, Four x, Four y) {
+  const auto pairs = [&](__m256i l, __m256i h) {
+    return _mm256_add_epi16(_mm256_maddubs_epi16(l, x), _mm256_maddubs_epi16(h, y));
+  };
+  return {add_pairs(acc.a, pairs(low.a, high.a)), add_pairs(acc.b, pairs(low.b, high.b))};
+}
+
+inline Bytes as_operand(Bytes levels) { return levels; }
+
+// |level| <= 128 times int8 pairs up to at most 2 * 128 * 127, which fits in 16 bits.
+inline Ints dot_bytes(Ints acc, Bytes v, Four x) {
+  const auto pairs = [&](__m256i level) {
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(level), _mm256_sign_epi8(x, level));
+  };
+  return {add_pairs(acc.a, pairs(v.a)), add_pairs(acc.b, pairs(v.b))};
+}
+
+inline Ints splat(int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
+inline Ints join_planes(Ints upper, Ints lower) {
+  return {_mm256_add_epi32(_mm256_slli_epi32(upper.a, 7), lower.a),
+          _mm256_add_epi32(_mm256_slli_epi32(upper.b, 7), lower.b)};
+}
+inline Ints subtract_zeros(Ints acc, const int8_t* zeros, int32_t sum) {
+  const auto product = [&](const int8_t* p) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return _mm256_mullo_epi32(_mm256_cvtepi8_epi32(bytes), _mm256_set1_epi32(sum));
+  };
+  return {_mm256_sub_epi32(acc.a, product(zeros)), _mm256_sub_epi32(acc.b, product(zeros + 8))};
+}
+
+inline Floats zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+inline Floats broadcast(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
+inline Floats to_float(Ints v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
+inline Floats load_half(const uint16_t* p) {
+  const auto* q = reinterpret_cast<const __m128i*>(p);
+  return {_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};
+}
+inline Floats multiply(Floats x, Floats y) {
+  return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+}
+inline Floats multiply_add(Floats x, Floats y, Floats z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+inline void store(float* p, Floats v) {
+  _mm256_storeu_ps(p, v.a);
+  _mm256_storeu_ps(p + 8, v.b);
+}
+
+inline void prefetch(const uint8_t* p) {
+  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+}
+
+}  // namespace
+}  // namespace glm::avx2

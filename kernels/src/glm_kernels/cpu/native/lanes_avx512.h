@@ -1,0 +1,66 @@
+// Sixteen lanes, one for each row of a block, in one register: AVX-512 with VNNI.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace glm::avx512 {
+namespace {
+
+using Bytes = __m512i;   // 16 rows x 4 bytes
+using Ints = __m512i;    // 16 x int32
+using Floats = __m512;   // 16 x fp32
+using Four = __m512i;    // 4 bytes, 16 times
+
+constexpr int kTileRows = 8;        // rows of x worked on at once
+constexpr int kPairRows = 4;      // up to so many rows, two blocks are worked on at once
+constexpr int kByteOffset = 128;    // bits 8: vpdpbusd takes levels as unsigned, 128 too large
+
+inline Bytes load(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline Bytes low(Bytes b) { return _mm512_and_si512(b, _mm512_set1_epi8(15)); }
+inline Bytes high(Bytes b) { return low(_mm512_srli_epi16(b, 4)); }
+
+inline Four four(const int8_t* p) {
+  int32_t bytes;
+  std::memcpy(&bytes, p, 4);
+  return _mm512_set1_epi32(bytes);
+}
+
+// acc + the products of nibbles 0..15 with eight activations, columns 0..3 low, 4..7 high.
+inline Ints dot_nibbles(Ints acc, Bytes low, Bytes high, Four a, Four b) {
+  return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(acc, low, a), high, b);
+}
+
+inline Bytes as_operand(Bytes levels) { return _mm512_xor_si512(levels, _mm512_set1_epi8(-128)); }
+inline Ints dot_bytes(Ints acc, Bytes b, Four a) {
+  return _mm512_dpbusd_epi32(acc, b, a);
+}
+
+inline Ints splat(int32_t v) { return _mm512_set1_epi32(v); }
+inline Ints join_planes(Ints upper, Ints lower) {
+  return _mm512_add_epi32(_mm512_slli_epi32(upper, 7), lower);
+}
+// acc - zeros * sum, zeros: 16 x int8
+inline Ints subtract_zeros(Ints acc, const int8_t* zeros, int32_t sum) {
+  const __m512i z = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(zeros)));
+  return _mm512_sub_epi32(acc, _mm512_mullo_epi32(z, splat(sum)));
+}
+
+inline Floats zero() { return _mm512_setzero_ps(); }
+inline Floats broadcast(float v) { return _mm512_set1_ps(v); }
+inline Floats to_float(Ints v) { return _mm512_cvtepi32_ps(v); }
+inline Floats load_half(const uint16_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+inline void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
+
+inline void prefetch(const uint8_t* p) {
+  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+}
+
+}  // namespace
+}  // namespace glm::avx512

@@ -1,0 +1,91 @@
+// Sixteen lanes, one for each row of a block, in plain C++: for every processor.
+#pragma once
+
+#include <cstdint>
+
+#include "half.h"
+
+namespace glm::portable {
+namespace {
+
+struct Bytes {
+  uint8_t v[64];
+};
+struct Ints {
+  int32_t v[16];
+};
+using Four = const int8_t*;
+struct Floats {
+  float v[16];
+};
+
+constexpr int kTileRows = 2;
+constexpr int kPairRows = 0;
+constexpr int kByteOffset = 0;
+
+template <typename Vector, typename Function>
+inline Vector each(const Function& function) {
+  Vector out;
+  for (int i = 0; i < int(sizeof(out.v) / sizeof(out.v[0])); ++i) out.v[i] = function(i);
+  return out;
+}
+
+inline Bytes load(const uint8_t* p) {
+  return each<Bytes>([&](int i) { return p[i]; });
+}
+inline Bytes low(const Bytes& b) {
+  return each<Bytes>([&](int i) { return uint8_t(b.v[i] & 15); });
+}
+inline Bytes high(const Bytes& b) {
+  return each<Bytes>([&](int i) { return uint8_t(b.v[i] >> 4); });
+}
+inline Four four(const int8_t* p) { return p; }
+inline Ints dot_nibbles(const Ints& acc, const Bytes& low, const Bytes& high, Four a, Four b) {
+  return each<Ints>([&](int i) {
+    int32_t sum = acc.v[i];
+    for (int j = 0; j < 4; ++j) sum += low.v[4 * i + j] * a[j] + high.v[4 * i + j] * b[j];
+    return sum;
+  });
+}
+inline const Bytes& as_operand(const Bytes& levels) { return levels; }
+inline Ints dot_bytes(const Ints& acc, const Bytes& b, Four a) {
+  return each<Ints>([&](int i) {
+    int32_t sum = acc.v[i];
+    for (int j = 0; j < 4; ++j) sum += int8_t(b.v[4 * i + j]) * a[j];
+    return sum;
+  });
+}
+inline Ints splat(int32_t v) {
+  return each<Ints>([&](int) { return v; });
+}
+inline Ints join_planes(const Ints& upper, const Ints& lower) {
+  return each<Ints>([&](int i) { return upper.v[i] * 128 + lower.v[i]; });
+}
+inline Ints subtract_zeros(const Ints& acc, const int8_t* zeros, int32_t sum) {
+  return each<Ints>([&](int i) { return acc.v[i] - zeros[i] * sum; });
+}
+inline Floats zero() {
+  return each<Floats>([](int) { return 0.0f; });
+}
+inline Floats broadcast(float v) {
+  return each<Floats>([&](int) { return v; });
+}
+inline Floats to_float(const Ints& v) {
+  return each<Floats>([&](int i) { return float(v.v[i]); });
+}
+inline Floats load_half(const uint16_t* p) {
+  return each<Floats>([&](int i) { return from_fp16(p[i]); });
+}
+inline Floats multiply(const Floats& a, const Floats& b) {
+  return each<Floats>([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline Floats multiply_add(const Floats& a, const Floats& b, const Floats& c) {
+  return each<Floats>([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+}
+inline void store(float* p, const Floats& v) {
+  for (int i = 0; i < 16; ++i) p[i] = v.v[i];
+}
+inline void prefetch(const uint8_t*) {}
+
+}  // namespace
+}  // namespace glm::portable

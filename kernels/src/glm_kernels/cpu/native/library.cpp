@@ -1,0 +1,70 @@
+// The functions that Python calls, and the choice of the path that this processor can run.
+
+#include <cstdint>
+
+#include "abi.h"
+#include "parallel.h"
+
+namespace glm {
+
+GompParallel gomp_parallel = nullptr;
+
+namespace portable {
+int linear(const LinearArguments& arguments);
+}
+#ifdef GLM_X86
+namespace avx2 {
+int linear(const LinearArguments& arguments);
+}
+namespace avx512 {
+int linear(const LinearArguments& arguments);
+}
+#endif
+
+// The best instruction set of this processor (the operating system's support included).
+Isa best_isa() {
+#ifdef GLM_X86
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vnni")) {
+    return kAvx512;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
+#endif
+  return kPortable;
+}
+
+}  // namespace glm
+
+#define GLM_EXPORT __attribute__((visibility("default")))
+
+extern "C" {
+
+// Changes with every change of the sources; a library built from others is not loaded.
+GLM_EXPORT const char* glm_source_hash() { return GLM_SOURCE_HASH; }
+
+GLM_EXPORT int32_t glm_best_isa() { return glm::best_isa(); }
+
+GLM_EXPORT void glm_use_threads_of(void* gomp_parallel) {
+  glm::gomp_parallel = reinterpret_cast<glm::GompParallel>(gomp_parallel);
+}
+
+// Returns 0, or 1 when there is no memory for the quantized activations.
+GLM_EXPORT int32_t glm_linear_weight_only(const void* x, const uint8_t* levels, const uint16_t* scales,
+                               const int8_t* zeros, const void* bias, void* out, int64_t x_stride,
+                               int64_t rows, int64_t in_features, int64_t out_features,
+                               int32_t x_dtype, int32_t bias_dtype, int32_t bits, int32_t group,
+                               int32_t planes, int32_t threads, int32_t isa) {
+  const glm::LinearArguments arguments{x,        levels,     scales,      zeros,        bias,
+                                       out,      x_stride,   rows,        in_features,  out_features,
+                                       x_dtype,  bias_dtype, bits,        group,        planes,
+                                       threads};
+#ifdef GLM_X86
+  if (isa == glm::kAvx512) return glm::avx512::linear(arguments);
+  if (isa == glm::kAvx2) return glm::avx2::linear(arguments);
+#endif
+  return glm::portable::linear(arguments);
+}
+
+}  // extern "C"

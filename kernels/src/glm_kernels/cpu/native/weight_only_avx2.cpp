@@ -1,0 +1,3 @@
+#define GLM_ISA avx2
+#include "lanes_avx2.h"
+#include "weight_only.h"

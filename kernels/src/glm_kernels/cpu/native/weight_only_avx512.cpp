@@ -1,0 +1,3 @@
+#define GLM_ISA avx512
+#include "lanes_avx512.h"
+#include "weight_only.h"

@@ -1,0 +1,3 @@
+#define GLM_ISA portable
+#include "lanes_portable.h"
+#include "weight_only.h"
