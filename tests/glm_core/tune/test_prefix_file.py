@@ -1,13 +1,14 @@
 """Prefix checkpoints: names, formats, and what does not fit."""
 
-import pickle
-
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from glm_core.checkpoint import CheckpointError
+from glm_core.checkpoint import CheckpointError, load_model, save_pretrained
+from glm_core.checkpoint.convert import convert
+from glm_core.checkpoint.pretrained import EMBEDDED
 from glm_core.testing import randomize, tiny_model
+from glm_core.tokenizer import load_tokenizer
 from glm_core.tune.prefix import PrefixEncoder, prefix_width
 from glm_core.tune.prefix_file import load_prefix, save_prefix
 
@@ -120,7 +121,7 @@ def broken_files(folder):
     save_file(half, folder / "half.safetensors")
     save_file({"transformer.word_embeddings.weight": torch.ones(3)}, folder / "other.safetensors")
     (folder / "cut.safetensors").write_bytes((folder / "half.safetensors").read_bytes()[:-9])
-    (folder / "code.bin").write_bytes(pickle.dumps({"embedding.weight": Code()}, protocol=2))
+    torch.save({"embedding.weight": Code()}, folder / "code.bin")
     torch.save([torch.ones(2)], folder / "list.bin")
     (folder / "empty.bin").touch()
     (folder / "folder").mkdir()
@@ -129,15 +130,18 @@ def broken_files(folder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing.bin", r"missing.bin is missing; give a prefix checkpoint"),
-        ("missing.safetensors", r"missing.safetensors is missing; give a prefix checkpoint"),
+        ("missing.bin", r"missing.bin does not exist"),
+        ("missing.safetensors", r"missing.safetensors does not exist"),
         ("half.safetensors", r"half.safetensors lacks transformer.prefix_encoder.trans.2.bias of"),
         ("other.safetensors", r"holds no transformer.prefix_encoder.embedding.weight; give a pref"),
-        ("cut.safetensors", r"cut.safetensors is damaged or truncated"),
-        ("code.bin", r"code.bin cannot be read as a file of tensors \(.*\); give a prefix"),
-        ("list.bin", r"list.bin holds no tensors by name; give a prefix"),
-        ("empty.bin", r"empty.bin cannot be read as a file of tensors"),
-        ("folder", r"folder holds neither model.safetensors nor pytorch_model.bin; give a prefix"),
+        ("cut.safetensors", r"cut.safetensors is truncated"),
+        ("code.bin", r"code.bin holds more than weights \(print\), and reading"),
+        (
+            "list.bin",
+            r"list.bin holds no transformer.prefix_encoder.embedding.weight; give a prefix",
+        ),
+        ("empty.bin", r"empty.bin is truncated or no file of weights"),
+        ("folder", r"no weights in .*folder: expected model.safetensors or"),
     ],
 )
 def test_file_that_is_no_prefix_checkpoint_is_refused(tmp_path, capsys, name, message):
@@ -148,3 +152,39 @@ def test_file_that_is_no_prefix_checkpoint_is_refused(tmp_path, capsys, name, me
     assert model.prefix is None
     assert "\n" not in str(caught.value)
     assert capsys.readouterr().out == ""
+
+
+def whole_checkpoint(folder, model, tensors):
+    """ChatGLM2's layout with a prefix encoder among the weights."""
+    save_pretrained(model, load_tokenizer(EMBEDDED["nano-text"]), folder / "plain")
+    convert(folder / "plain", folder / "whole", "chatglm2")
+    weights = load_file(folder / "whole" / "model.safetensors")
+    save_file(weights | tensors, folder / "whole" / "model.safetensors")
+    return folder / "whole"
+
+
+def test_prefix_is_applied_when_it_lies_among_the_weights_or_is_named(tmp_path, caplog):
+    model = tiny_model("chatglm2-6b", vocab_size=10300)
+    tensors = released(model.config, "chatglm2")
+    save_file(tensors, tmp_path / "prefix.safetensors")
+    folder = whole_checkpoint(tmp_path, model, tensors)
+    load_prefix(model, tmp_path / "prefix.safetensors")
+    ids = torch.arange(9)[None] + 300
+    with torch.no_grad():
+        expected = model(ids)
+        inside = load_model(folder, dtype="float32")[0](ids)
+        named = load_model(tmp_path / "plain", dtype="float32", prefix=folder)[0](ids)
+        without = load_model(tmp_path / "plain", dtype="float32")[0](ids)
+    assert torch.equal(inside, expected) and torch.equal(named, expected)
+    assert not torch.allclose(without, expected, atol=1e-3)
+    convert(folder, tmp_path / "again", "glm-lab")
+    assert f"does not go along: use it with --prefix {folder}" in caplog.text
+
+
+def test_model_with_a_prefix_is_not_saved_without_it(tmp_path):
+    model = tiny_model("chatglm2-6b", vocab_size=10300)
+    save_file(released(model.config, "chatglm2"), tmp_path / "prefix.safetensors")
+    load_prefix(model, tmp_path / "prefix.safetensors")
+    with pytest.raises(ValueError, match="has a prefix encoder.*call save_prefix"):
+        save_pretrained(model, load_tokenizer(EMBEDDED["nano-text"]), tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -21,11 +21,13 @@ from glm_core.checkpoint.files import write_json
 from glm_core.checkpoint.formats import format_named
 from glm_core.checkpoint.formats.glm_lab import parameter_shapes
 from glm_core.checkpoint.keymap import entries, expand, shape_on_rank, slots
+from glm_core.checkpoint.pretrained import EMBEDDED
 from glm_core.checkpoint.released import open_checkpoint
 from glm_core.checkpoint.writer import Kind, ShardedWriter
 from glm_core.model.config import TransformerConfig
 from glm_core.model.presets import preset
 from glm_core.progress import Progress
+from glm_core.tokenizer.loading import load_tokenizer
 from glm_core.train.cpu_memory import peak_resident_bytes
 
 logger = logging.getLogger(__name__)
@@ -88,6 +90,7 @@ def measure(shape: str, folder: Path) -> list[CheckpointRow]:
     released, ours, back = folder / "released", folder / "ours", folder / "back"
     layout = RELEASED_LAYOUT[shape]
     write_random(preset(shape), layout, released)
+    load_tokenizer(EMBEDDED["nano-text"]).save(released)  # any: a model comes with one
     jobs: list[dict[str, Any]] = [
         {"step": f"{layout} -> glm-lab", "source": released, "target": ours, "to": "glm-lab"},
         {"step": f"glm-lab -> {layout}", "source": ours, "target": back, "to": layout},

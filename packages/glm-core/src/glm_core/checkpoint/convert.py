@@ -268,6 +268,7 @@ def convert(
     check_disk(target, size)
     logger.info("%s: %s, writing %s as %s", source, opened.format, readable(size), to)
     with new_folder(target) as folder:
+        _mention_prefix(opened)
         copy_tokenizer(opened.folder, folder)  # first: what is wrong with it shows at once
         write_json(folder / "config.json", conversion.config_json)
         writer = ShardedWriter(folder, kinds, format.is_tensor_parallel, max_shard_bytes)
@@ -281,6 +282,17 @@ def convert(
             write_json(folder / "model.safetensors.index.json", index)
     count = sum(_count(opened, name) for name in opened.names())
     return Converted(target, opened.format.name, to, count, size)
+
+
+def _mention_prefix(source: Checkpoint) -> None:
+    from glm_core.tune.prefix_file import has_prefix
+
+    if has_prefix(source.files):
+        logger.warning(
+            "the prefix encoder of %s does not go along: use it with --prefix %s",
+            source.folder,
+            source.folder,
+        )
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

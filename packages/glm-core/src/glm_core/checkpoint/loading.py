@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +57,8 @@ def load_model(
     max_memory: int | str | None = None,
     context: int | None = None,
     format: str | None = None,
+    reference_numerics: bool = False,
+    prefix: Path | str | None = None,
     progress: bool = True,
     on_plan: Callable[[MemoryPlan], None] | None = None,
 ) -> tuple[Transformer, Tokenizer]:
@@ -81,6 +84,11 @@ def load_model(
         context: tokens of prompt and answer that must fit; None for the model's own context, or as
             many as fit.
         format: of the folder, where it is not recognised.
+        reference_numerics: round as the original code does in half precision, for comparing with
+            it; by default the order of operations that loses less. ChatGLM-6B's frequencies are
+            rounded to fp16 in its own code even where everything else is fp32.
+        prefix: file or folder of a prefix encoder that was tuned for the model (P-tuning v2); a
+            folder that holds both needs no mention of it.
         progress: whether to log how far it is, every few seconds.
         on_plan: called with the memory plan, which tells the context that was planned for.
 
@@ -93,10 +101,12 @@ def load_model(
     """
     from glm_core.tokenizer.loading import load_tokenizer
     from glm_core.train.precision import resolve_device
+    from glm_core.tune.prefix_file import has_prefix, load_prefix
 
     how, where = _quantize_kind(quantize), resolve_device(str(device), "device")
     folder = resolve_model(name_or_folder)
     checkpoint = open_checkpoint(folder, format)
+    checkpoint.config = replace(checkpoint.config, reference_numerics=reference_numerics)
     bits = _bits(checkpoint, how)
     kind = _default_dtype(checkpoint, where) if dtype is None else _dtype(dtype)
     budget = memory_budget(where, max_memory)
@@ -115,6 +125,10 @@ def load_model(
     if not plan.is_small:
         mapped = f", {readable(reader.mapped_bytes)} of it mapped" if reader.mapped_bytes else ""
         logger.info("loaded %s in %.1f s%s", readable(total), time.monotonic() - begin, mapped)
+    if prefix is None and has_prefix(checkpoint.files):
+        prefix = folder
+    if prefix is not None:
+        load_prefix(model, prefix)
     return model.eval(), tokenizer
 
 

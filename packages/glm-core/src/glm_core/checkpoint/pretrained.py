@@ -43,10 +43,16 @@ def save_pretrained(
         quantize: "none", or "int8" for one byte per weight (vectors in fp16).
 
     Raises:
+        ValueError: the model has a prefix encoder, which is saved by itself.
         OSError: if it cannot be written; a folder that was there before is then untouched.
     """
     folder = Path(folder)
     how = _quantize_kind(quantize)
+    if model.prefix is not None:
+        raise ValueError(
+            "the model has a prefix encoder, which is no part of its folder: call save_prefix, set "
+            "model.prefix to None and save again"
+        )
     temporary = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
     tensors = model.state_dict()
     try:

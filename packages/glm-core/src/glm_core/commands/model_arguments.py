@@ -48,6 +48,17 @@ def add_model_arguments(parser: argparse.ArgumentParser, default: str | None = N
         metavar="TOKENS",
         help="that must fit, prompt and answer (what the model has, or as many as fit)",
     )
+    loading.add_argument(
+        "--prefix", metavar="FILE", help="prefix encoder tuned for the model (P-tuning v2)"
+    )
+    loading.add_argument(
+        "--reference-numerics",
+        action="store_true",
+        help="round as the original code does in half precision",
+    )
+    loading.add_argument(
+        "--from", dest="source_format", metavar="FORMAT", help="of the folder (recognised)"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,9 @@ def load_named_model(args: argparse.Namespace) -> NamedModel:
         quantize=args.quantize,
         max_memory=None if limit is None else parse_memory(limit, "--max-memory"),
         context=args.context,
+        format=args.source_format,
+        reference_numerics=args.reference_numerics,
+        prefix=args.prefix,
         on_plan=plans.append,
     )
     return NamedModel(model, tokenizer, plans[0].choice.context)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from glm_core.checkpoint.files import CheckpointError, read_safetensors, write_safetensors
+from glm_core.checkpoint.files import CheckpointError, write_safetensors
+from glm_core.checkpoint.folder import WeightFolder, open_folder
 from glm_core.model.transformer import Transformer
 from glm_core.tune.prefix import PrefixEncoder, prefix_width
 
 RELEASED = "transformer.prefix_encoder."
 _NAMES_BEFORE = (RELEASED, "prefix_encoder.", "prefix.", "")
-_FILES = ("model.safetensors", "pytorch_model.bin")
 _REMEDY = "give a prefix checkpoint, as P-tuning v2 of ChatGLM-6B or ChatGLM2-6B saves it"
 _SHAPES = {
     "embedding.weight": "prefix columns x width",
@@ -26,12 +25,17 @@ _SHAPES = {
 }
 
 
+def has_prefix(folder: WeightFolder) -> bool:
+    """Whether a folder of weights holds a prefix encoder as well."""
+    return folder.has(f"{RELEASED}embedding.weight")
+
+
 def load_prefix(model: Transformer, path: Path | str) -> PrefixEncoder:
     """Reads a prefix encoder and makes it the model's.
 
     Args:
-        path: a safetensors file, a `.bin` file of tensors, or a folder that holds one of them.
-            Tensors that are no part of a prefix encoder are passed over.
+        path: a safetensors file, a `.bin` file of tensors, or a folder of weights. Tensors that
+            are no part of a prefix encoder are passed over.
 
     Returns:
         The encoder, now `model.prefix`, on the model's device and in the dtype it was saved in.
@@ -40,7 +44,7 @@ def load_prefix(model: Transformer, path: Path | str) -> PrefixEncoder:
         CheckpointError: the file cannot be read, holds no prefix encoder, or one whose sizes are
             not those of the model.
     """
-    path = _file_in(Path(path))
+    path = Path(path)
     tensors = _prefix_tensors(path)
     encoder = _empty_encoder(model, tensors, path)
     encoder.load_state_dict(tensors, assign=True)
@@ -68,20 +72,11 @@ def save_prefix(model: Transformer, path: Path | str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _file_in(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    for name in _FILES:
-        if (path / name).is_file():
-            return path / name
-    raise CheckpointError(f"{path} holds neither {' nor '.join(_FILES)}; {_REMEDY}")
-
-
 def _prefix_tensors(path: Path) -> dict[str, Tensor]:
     """Returns the tensors of a prefix encoder under the encoder's own names."""
-    found = read_safetensors(path, _REMEDY) if path.suffix == ".safetensors" else _read_bin(path)
+    found = open_folder(path).tensors
     for before in _NAMES_BEFORE:
-        tensors = {name: found[before + name] for name in _SHAPES if before + name in found}
+        tensors = {name: found[before + name].read() for name in _SHAPES if before + name in found}
         if "embedding.weight" in tensors:
             break
     else:
@@ -90,21 +85,6 @@ def _prefix_tensors(path: Path) -> dict[str, Tensor]:
     if missing and len(tensors) > 1:
         raise CheckpointError(f"{path} lacks {before}{missing[0]} of its projection; {_REMEDY}")
     return tensors
-
-
-def _read_bin(path: Path) -> dict[str, Tensor]:
-    try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; {_REMEDY}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it is empty"
-        raise CheckpointError(
-            f"{path} cannot be read as a file of tensors ({reason}); {_REMEDY}"
-        ) from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} holds no tensors by name; {_REMEDY}")
-    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def _empty_encoder(model: Transformer, tensors: dict[str, Tensor], path: Path) -> PrefixEncoder:

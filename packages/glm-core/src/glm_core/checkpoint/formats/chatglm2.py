@@ -13,7 +13,16 @@ from torch import Tensor
 
 from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats.base import Format, require_value, value_of
-from glm_core.checkpoint.keymap import Computed, Entry, Ignored, Row, Split, Table, gate_parts, qkv_parts
+from glm_core.checkpoint.keymap import (
+    Computed,
+    Entry,
+    Ignored,
+    Row,
+    Split,
+    Table,
+    gate_parts,
+    qkv_parts,
+)
 from glm_core.model.config import TransformerConfig
 from glm_core.model.presets import preset
 
