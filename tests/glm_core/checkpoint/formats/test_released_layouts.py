@@ -4,19 +4,28 @@ GLM-4 and LLaMA in the layout of transformers are in test_transformers.py.
 """
 
 import math
-from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from glm_core.attention import PrefixLM
+from glm_core.checkpoint.folder import WeightFolder
+from glm_core.checkpoint.formats import format_named
 from glm_core.checkpoint.released import open_checkpoint
 from glm_core.model import Transformer
 from glm_core.model.presets import preset
 from glm_core.testing import assert_relative, tiny_model
 
-from ...model.numpy_oracles import chatglm_6b_logits, glm_130b_logits, glm_logits
+from ...model.numpy_oracles import (
+    chatglm2_logits,
+    chatglm_6b_logits,
+    codegeex_logits,
+    glm_130b_logits,
+    glm_logits,
+)
 from .. import released_files as files
 
 LAYERS = 2
@@ -221,34 +230,55 @@ def logits_of(checkpoint, ids, positions, mask):
 
 # Worst measured, fp32: 3.3e-7.
 TOLERANCE = 2e-6
+
+
+def chatglm_folder(folder):
+    model = model_of("chatglm-6b", ffn_hidden_size=128, residual_scale=ALPHA)
+    files.save_bin(folder, files.chatglm(files.arrays_of(model), LAYERS), CHATGLM_CONFIG)
+    return model
+
+
+def chatglm2_folder(folder):
+    model = model_of("chatglm2-6b-32k")
+    config = CHATGLM2_CONFIG | {"_name_or_path": "THUDM/chatglm2-6b-32k", "rope_ratio": 4}
+    files.save_bin(folder, files.chatglm2(files.arrays_of(model), LAYERS), config)
+    return model
+
+
+def ranks_folder(build):
+    def write(folder):
+        model, states = build(2)
+        files.save_ranks(folder, states)
+        return model
+
+    return write
+
+
+# Who writes the folder, the oracle, columns of the prefix.
 ORACLES = {
-    "glm": (glm_as_trained, glm_logits),
-    "glm-130b": (glm_130b, glm_130b_logits),
-    "chatglm": (None, chatglm_6b_logits),
+    "glm": (ranks_folder(glm_as_trained), glm_logits, 5),
+    "glm-130b": (ranks_folder(glm_130b), glm_130b_logits, 5),
+    "chatglm": (chatglm_folder, chatglm_6b_logits, 5),
+    "chatglm2": (chatglm2_folder, partial(chatglm2_logits, position_scale=4.0), 0),
+    "codegeex-13b": (ranks_folder(codegeex_13b), codegeex_logits, 0),
 }
 
 
 @pytest.mark.parametrize("format", ORACLES)
 def test_logits_are_the_oracles_when_read_from_released_files(tmp_path, format):
-    build, oracle = ORACLES[format]
-    if build is None:
-        model = model_of("chatglm-6b", ffn_hidden_size=128, residual_scale=ALPHA)
-        state = files.chatglm(files.arrays_of(model), LAYERS)
-        files.save_bin(tmp_path, state, CHATGLM_CONFIG)
-    else:
-        model, states = build(2)
-        files.save_ranks(tmp_path, states)
-    rng = np.random.default_rng(3)
-    batch, length, prefix = 2, 9, 5
-    ids = rng.integers(0, 64, (batch, length))
-    blocks = np.maximum(np.arange(length) - prefix + 1, 0)
-    positions = np.stack([np.minimum(np.arange(length), prefix), blocks])[None].repeat(batch, 0)
-    columns = np.arange(length)
+    write, oracle, prefix = ORACLES[format]
+    model = write(tmp_path)
+    rng, columns = np.random.default_rng(3), np.arange(9)
+    ids = rng.integers(0, 64, (2, 9))
+    places = [np.minimum(columns, prefix or 9), np.maximum(columns - (prefix or 9) + 1, 0)]
+    positions = np.stack(places)[None].repeat(2, 0)
     visible = (columns[None] <= columns[:, None]) | (columns[None] < prefix)
     w = {name: array.astype(np.float64) for name, array in files.arrays_of(model).items()}
-    visible = np.broadcast_to(visible, (batch, length, length))
+    visible = np.broadcast_to(visible, (2, 9, 9))
     expected = oracle(w, ids, positions, visible, LAYERS, model.config.num_heads)
-    actual = logits_of(open_checkpoint(tmp_path), ids, positions, PrefixLM((prefix,) * batch))
+    checkpoint = open_checkpoint(tmp_path)
+    assert checkpoint.format.name == format
+    actual = logits_of(checkpoint, ids, positions, PrefixLM((prefix,) * 2))
     assert_relative(actual, torch.from_numpy(expected), TOLERANCE, f"{format} logits")
 
 
@@ -278,7 +308,7 @@ RELEASED_CONFIGS = {
         "num_attention_heads": 32,
         "num_layers": 28,
         "padded_vocab_size": 65024,
-        "seq_length": 8192,
+        "seq_length": 32768,
     },
 }
 RELEASED_CONFIGS["chatglm2-6b-32k"] = RELEASED_CONFIGS["chatglm3-6b"] | {
@@ -304,11 +334,6 @@ RELEASED_CONFIGS["glm-4-9b-chat-1m"] = RELEASED_CONFIGS["chatglm3-6b"] | {
 
 @pytest.mark.parametrize("name", RELEASED_CONFIGS)
 def test_config_is_the_preset_when_config_json_is_the_released_one(name):
-    from pathlib import Path
-
-    from glm_core.checkpoint.folder import WeightFolder
-    from glm_core.checkpoint.formats import format_named
-
     kind = {"glm-10b": "glm-hf", "chatglm-6b": "chatglm"}.get(name, "chatglm2")
     folder = WeightFolder(Path("released"), ({},), False, RELEASED_CONFIGS[name])
-    assert format_named(kind).config_of(folder) == replace(preset(name))
+    assert format_named(kind).config_of(folder) == preset(name)

@@ -66,7 +66,7 @@ def _convert(args: argparse.Namespace) -> int:
     import time
 
     from glm_core.checkpoint.convert import convert
-    from glm_core.checkpoint.device_memory import parse_memory
+    from glm_core.checkpoint.device_memory import parse_memory, readable
 
     begin = time.monotonic()
     done = convert(
@@ -93,7 +93,8 @@ def _convert(args: argparse.Namespace) -> int:
         args,
         result | {"files": files},
         f"{done.source_format} -> {done.format}: {done.parameters:,} parameters, "
-        f"{done.bytes / 1e9:.2f} GB in {files} file(s), {seconds:.1f} s: {done.folder}",
+        f"{readable(done.bytes)} in {files} file{'s' * (files > 1)}, {seconds:.1f} s: "
+        f"{done.folder}",
     )
     return 0
 
