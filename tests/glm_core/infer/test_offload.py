@@ -258,7 +258,7 @@ def test_progress_counts_the_resident_bytes_when_loaded() -> None:
 def test_report_reads_as_a_sentence_when_printed() -> None:
     report = OffloadReport(12, 40, 9_100_000_000, 3.6e9)
     assert str(report) == (
-        "offload: 12 of 40 layers resident, each token reads 9.1 GB, "
+        "offload: 12 of 40 layers resident, each token reads 9.1 GB, which allows "
         "about 0.4 tokens/s at the measured 3.6 GB/s"
     )
 

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class OffloadRow:
     gigabytes_per_token: float
     gigabytes_per_second: float
     expected_tokens_per_second: float
-    """What `glm chat` says at the start."""
+    """What `glm chat` says at the start: what reading allows; 0 when nothing is read."""
     tokens_per_second: float
     peak_mib: float
     torch: str
@@ -84,7 +84,7 @@ def measure(
             **result,
             torch=torch.__version__,
         )
-        logger.info("%s", asdict(row))
+        logger.info("%s", as_table([row]))
         rows.append(row)
     return rows
 
@@ -142,7 +142,7 @@ def _run(job: dict[str, Any]) -> dict[str, float]:
     return {
         "gigabytes_per_token": report.bytes_per_token / 1e9,
         "gigabytes_per_second": report.bytes_per_second / 1e9,
-        "expected_tokens_per_second": min(report.tokens_per_second, 1e9),
+        "expected_tokens_per_second": report.tokens_per_second if report.bytes_per_token else 0.0,
         "tokens_per_second": tokens / seconds,
         "peak_mib": peak_resident_bytes() / 2**20,
     }

@@ -53,8 +53,8 @@ class OffloadReport:
             return f"offload: all {self.num_layers} layers resident, nothing is read per token"
         return (
             f"offload: {self.resident} of {self.num_layers} layers resident, each token reads "
-            f"{readable(self.bytes_per_token)}, about {self.tokens_per_second:.2g} tokens/s at the "
-            f"measured {readable(self.bytes_per_second)}/s"
+            f"{readable(self.bytes_per_token)}, which allows about {self.tokens_per_second:.2g} "
+            f"tokens/s at the measured {readable(self.bytes_per_second)}/s"
         )
 
 
