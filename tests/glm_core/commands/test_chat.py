@@ -147,6 +147,17 @@ def test_bad_input_is_one_line_and_status_2(
     assert message in line
 
 
+def test_loaded_conversation_is_refused_before_the_weights_are_read(
+    run: Any, tmp_path: Path, folders: GetFolder
+) -> None:
+    path = tmp_path / "chat.json"
+    run("chatglm3", f"one\n/save {path}\n", "--system", "Be brief.")
+    status, _, err = run("chatglm2", "", "--load", str(path))
+    assert status == 2 and "the chatglm2 format has no place for a system prompt" in err
+    assert "free on cpu" not in err  # the memory plan comes before the weights
+    assert run("chatglm2", "two\n", "--load", str(path), "--system", "")[0] == 0
+
+
 @pytest.mark.parametrize("content", ['{"a": 1}', "[3]", "[{}]"])
 def test_tools_file_is_refused_when_it_lists_no_tools(
     run: Any, tmp_path: Path, content: str

@@ -21,11 +21,11 @@ _REMEDY = "give a file that was written by /save"
 class SavedChat:
     """What a file holds."""
 
-    chat_format: str
+    chat_format: str = ""
     """Name of the format in which the conversation was held; it can go on in another."""
-    system: str
-    tools: tuple[Tool, ...]
-    messages: tuple[Message, ...]
+    system: str = ""
+    tools: tuple[Tool, ...] = ()
+    messages: tuple[Message, ...] = ()
 
 
 def write_chat(path: Path, chat: SavedChat) -> None:

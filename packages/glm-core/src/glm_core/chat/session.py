@@ -124,8 +124,15 @@ class ChatSession:
         chat = SavedChat(self.format.name, self.system, self.tools, tuple(self.messages))
         write_chat(Path(path), chat)
 
-    def load(self, path: Path | str) -> None:
-        """Goes on with a saved conversation, its system prompt and its tools.
+    def load(
+        self, path: Path | str, system: str | None = None, tools: Sequence[Tool] | None = None
+    ) -> None:
+        """Goes on with a saved conversation.
+
+        Args:
+            path: what `save` wrote.
+            system: a system prompt in place of the saved one.
+            tools: tools in place of the saved ones.
 
         Raises:
             ValueError: the file is no saved conversation, or has what this model's format has no
@@ -135,8 +142,10 @@ class ChatSession:
         check_conversation(chat.messages)
         if chat.messages and chat.messages[-1].role != Role.assistant:
             raise ValueError(f"{path} ends without an answer: remove its last message")
-        self._encode(chat.system, chat.tools, [*chat.messages, _QUESTION])
-        self.configure(chat.system, chat.tools)
+        system = chat.system if system is None else system
+        tools = chat.tools if tools is None else tools
+        self._encode(system, tools, [*chat.messages, _QUESTION])
+        self.configure(system, tools)
         self.messages = list(chat.messages)
 
     def _answer(self, question: Message) -> Reply:

@@ -63,18 +63,19 @@ def checked_format(args: argparse.Namespace, tools: list[dict[str, Any]]) -> Cha
         ValueError: the model was not trained to chat, or a flag holds what it cannot do.
     """
     from glm_core.chat import Message, Role, chat_format, chat_format_for
-    from glm_core.chat.saved import read_chat
+    from glm_core.chat.saved import SavedChat, read_chat
     from glm_core.checkpoint.hub import resolve_model
     from glm_core.infer import SamplingConfig
     from glm_core.tokenizer import load_tokenizer
 
     SamplingConfig(**given_sampling(args))
-    if args.load:
-        read_chat(Path(args.load))
+    saved = read_chat(Path(args.load)) if args.load else SavedChat()
     tokenizer = load_tokenizer(resolve_model(args.model, weights=False))
     format = chat_format(args.format) if args.format else chat_format_for(tokenizer.kind)
-    system = [Message(Role.system, args.system)] if args.system else []
-    format.encode([*system, Message(Role.user, "?")], tokenizer, tools)
+    text = saved.system if args.system is None else args.system
+    system = [Message(Role.system, text)] if text else []
+    messages = [*system, *saved.messages, Message(Role.user, "?")]
+    format.encode(messages, tokenizer, tools or saved.tools)
     return format
 
 
@@ -96,9 +97,9 @@ def open_session(
     generator = TextGenerator(loaded.model, loaded.tokenizer)
     session = ChatSession(generator, format, sampling=sampling, context=loaded.context)
     if args.load:
-        session.load(args.load)
-    system = session.system if args.system is None else args.system
-    session.configure(system, tools or session.tools)
+        session.load(args.load, args.system, tools or None)
+    else:
+        session.configure(args.system or "", tools)
     return session
 
 
