@@ -59,10 +59,12 @@ def grad_of_input(grad: Tensor, packed: PackedWeight) -> Tensor:
 def linear_compiled(
     x: Tensor, packed: PackedWeight, bias: Tensor | None, activation_bits: int
 ) -> Tensor:
-    """Calls the compiled kernel."""
+    """Calls the compiled kernel; through a custom op where gradients or torch.compile need one."""
     if x.dtype not in _DTYPES:
         raise ValueError(f"x is {x.dtype}: the compiled kernels take fp32, bf16 and fp16")
-    return _call(
+    needs_grad = x.requires_grad or (bias is not None and bias.requires_grad)
+    traced = torch.compiler.is_compiling() or (needs_grad and torch.is_grad_enabled())
+    out: Tensor = (_linear_op if traced else _linear)(
         x,
         packed.levels,
         packed.scales,
@@ -73,9 +75,10 @@ def linear_compiled(
         packed.group or 0,
         2 if activation_bits == 15 else 1,
     )
+    return out
 
 
-def _call(
+def _linear(
     x: Tensor,
     levels: Tensor,
     scales: Tensor,
@@ -89,6 +92,8 @@ def _call(
     x_MK = x.reshape(-1, x.shape[-1])
     if x_MK.stride(1) != 1:
         x_MK = x_MK.contiguous()
+    if bias is not None and bias.stride(0) != 1:
+        bias = bias.contiguous()
     out = x.new_empty((*x.shape[:-1], out_features))
     status = library.library().glm_linear_weight_only(
         x_MK.data_ptr(),
@@ -112,3 +117,62 @@ def _call(
     if status:
         raise MemoryError("no memory for the quantized activations of linear_weight_only")
     return out
+
+
+def _linear_grad(
+    grad: Tensor,
+    levels: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    in_features: int,
+    bits: int,
+    group: int,
+) -> Tensor:
+    """Gradient of x for the gradient of the result."""
+    packed = PackedWeight(
+        levels=levels,
+        scales=scales,
+        zeros=zeros,
+        out_features=grad.shape[-1],
+        in_features=in_features,
+        bits=bits,
+        group=group or None,
+    )
+    return grad_of_input(grad, packed)
+
+
+_linear_op = torch.library.custom_op("glm_kernels::linear_weight_only", _linear, mutates_args=())
+_linear_grad_op = torch.library.custom_op(
+    "glm_kernels::linear_weight_only_grad", _linear_grad, mutates_args=()
+)
+
+
+@_linear_op.register_fake
+def _(x: Tensor, *arguments: Any) -> Tensor:
+    out_features: int = arguments[4]
+    return x.new_empty((*x.shape[:-1], out_features))
+
+
+@_linear_grad_op.register_fake
+def _(grad: Tensor, *arguments: Any) -> Tensor:
+    in_features: int = arguments[3]
+    return grad.new_empty((*grad.shape[:-1], in_features))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, levels, scales, zeros, bias, _, *ctx.layout, _ = inputs
+    ctx.save_for_backward(levels, scales, zeros)
+    ctx.in_features = x.shape[-1]
+    ctx.bias_dtype = None if bias is None else bias.dtype
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grad_x = grad_bias = None
+    if ctx.needs_input_grad[0]:
+        grad_x = _linear_grad_op(grad, *ctx.saved_tensors, ctx.in_features, *ctx.layout)
+    if ctx.needs_input_grad[4]:
+        grad_bias = grad.flatten(0, -2).sum(0, dtype=torch.float32).to(ctx.bias_dtype)
+    return grad_x, None, None, None, grad_bias, None, None, None, None
+
+
+_linear_op.register_autograd(_backward, setup_context=_setup_context)
