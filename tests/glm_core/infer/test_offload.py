@@ -112,6 +112,15 @@ def test_cached_steps_are_bitwise_equal_when_offloaded() -> None:
             assert torch.equal(streamed(ids, kv_cache=caches[1]), theirs)
 
 
+def test_layers_are_filled_when_loaded_in_inference_mode() -> None:
+    """Its tensors can be written to in that mode alone, which belongs to a thread."""
+    model, streamed = pair()
+    with torch.inference_mode():
+        layers = offload_(streamed, FromMemory(model.state_dict()), resident=2)
+    with layers:
+        assert torch.equal(logits(streamed), logits(model))
+
+
 def test_next_token_finds_its_first_layers_read_when_one_is_finished() -> None:
     model, streamed = pair(num_layers=6)
     source = FromMemory(model.state_dict())

@@ -43,3 +43,10 @@ def extract(stored: NDArray, scale: NDArray, bits: int) -> NDArray:
             out[row, 2 * i] = np.float16(original >> 4) * scale[row]
             out[row, 2 * i + 1] = np.float16(low) * scale[row]
     return out
+
+
+def to_bf16(values: NDArray) -> NDArray:
+    """fp32 rounded to bfloat16, to the nearest and ties to even, still as fp32."""
+    bits = values.astype(np.float32).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return rounded.astype(np.uint32).view(np.float32)

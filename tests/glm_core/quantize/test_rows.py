@@ -32,6 +32,20 @@ def test_bytes_are_those_of_the_original_when_rows_are_ordinary(
 
 
 @BITS
+def test_scale_is_rounded_to_bf16_first_when_the_weight_is_bf16(bits: int) -> None:
+    """As torch divides: bf16 by a number in bf16, bf16 by the fp16 scale in fp32."""
+    weight = (torch.randn(64, 32) * 0.02).bfloat16()
+    exact = weight.float().numpy()
+    largest = np.abs(exact).max(axis=1)
+    their_scale = oracle.to_bf16(largest / np.float32(2 ** (bits - 1) - 1)).astype(np.float16)
+    their_levels = np.rint(exact / their_scale.astype(np.float32)[:, None]).astype(np.int8)
+    levels, scale = quantize_rows(weight, bits)
+    assert scale.numpy().tobytes() == their_scale.tobytes()
+    wide = levels if bits == 8 else unpack_int4(levels)
+    assert wide.numpy().tobytes() == their_levels.tobytes()
+
+
+@BITS
 def test_values_are_those_of_the_original_when_every_byte_is_read(bits: int) -> None:
     stored = torch.arange(-128, 128, dtype=torch.int8).repeat(5, 1)
     scale = torch.tensor([2.0**-24, 1e-5, 0.0123, 1.7, 500.0]).half()
