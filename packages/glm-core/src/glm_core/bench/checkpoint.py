@@ -94,7 +94,7 @@ def measure(shape: str, folder: Path) -> list[CheckpointRow]:
     jobs: list[dict[str, Any]] = [
         {"step": f"{layout} -> glm-lab", "source": released, "target": ours, "to": "glm-lab"},
         {"step": f"glm-lab -> {layout}", "source": ours, "target": back, "to": layout},
-        {"step": "load, bf16", "source": ours},
+        {"step": "load in bf16", "source": ours},
     ]
     rows = []
     for job in jobs:
