@@ -95,6 +95,7 @@ def measure(shape: str, folder: Path) -> list[CheckpointRow]:
         {"step": f"{layout} -> glm-lab", "source": released, "target": ours, "to": "glm-lab"},
         {"step": f"glm-lab -> {layout}", "source": ours, "target": back, "to": layout},
         {"step": "load in bf16", "source": ours},
+        {"step": "load and quantize to int4", "source": ours, "quantize": "int4"},
     ]
     rows = []
     for job in jobs:
@@ -149,7 +150,7 @@ def _run(job: dict[str, str]) -> dict[str, float]:
     elif "target" in job:
         convert(job["source"], job["target"], job["to"])
     else:
-        load_model(job["source"], dtype=torch.bfloat16)
+        load_model(job["source"], dtype=torch.bfloat16, quantize=job.get("quantize", "keep"))
     return {
         "seconds": time.perf_counter() - begin,
         "start_bytes": start,
