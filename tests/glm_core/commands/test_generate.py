@@ -181,3 +181,18 @@ def test_model_is_loaded_as_the_flags_say(
     assert "but max_memory is 0.0 MB. No setting makes it fit" in capsys.readouterr().err
     assert cli.main([*argv, "--context", "65"]) == 2
     assert "context is 65: it must be between 1 and 64" in capsys.readouterr().err
+
+
+def test_kind_of_the_tokenizer_and_format_can_be_named(
+    model_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["generate", "--model", model_folder, BLANK, "--max-new-tokens", "3"]
+    named = ["--tokenizer-kind", "byte_bpe", "--from", "glm-lab"]
+    assert cli.main(argv) == 0
+    expected = capsys.readouterr().out
+    assert cli.main([*argv, *named]) == 0
+    assert capsys.readouterr().out == expected
+    assert cli.main([*argv, "--tokenizer-kind", "chatglm5"]) == 2
+    assert "kind='chatglm5' is unknown: known kinds are byte_bpe" in capsys.readouterr().err
+    assert cli.main([*argv, "--from", "chatglm2"]) == 2
+    assert "lacks" in capsys.readouterr().err

@@ -57,6 +57,7 @@ def load_model(
     max_memory: int | str | None = None,
     context: int | None = None,
     format: str | None = None,
+    tokenizer_kind: str | None = None,
     reference_numerics: bool = False,
     prefix: Path | str | None = None,
     progress: bool = True,
@@ -84,6 +85,7 @@ def load_model(
         context: tokens of prompt and answer that must fit; None for the model's own context, or as
             many as fit.
         format: of the folder, where it is not recognised.
+        tokenizer_kind: of the folder's vocabulary, where its files do not tell (`load_tokenizer`).
         reference_numerics: round as the original code does in half precision, for comparing with
             it; by default the order of operations that loses less. ChatGLM-6B's frequencies are
             rounded to fp16 in its own code even where everything else is fp32.
@@ -117,7 +119,7 @@ def load_model(
     logger.info(show(f"{name_or_folder} on {where}", budget))
     if on_plan is not None:
         on_plan(plan)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, tokenizer_kind)
     begin, total = time.monotonic(), plan.weights + plan.offloaded
     line = Progress("loading", total / 1e6, "MB") if progress else None
     reader = WeightReader(checkpoint, kind, bits, where, line)

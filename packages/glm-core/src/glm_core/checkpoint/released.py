@@ -4,45 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from glm_core.checkpoint.files import CheckpointError
-from glm_core.checkpoint.folder import REMEDY, WeightFolder, open_folder
+from glm_core.checkpoint.folder import WeightFolder, open_folder
 from glm_core.checkpoint.formats import Format, detect, format_named
 from glm_core.checkpoint.formats.glm_lab import parameter_shapes
+from glm_core.checkpoint.inspection import Inspection, TensorInfo
 from glm_core.checkpoint.keymap import (
     SCALE_SUFFIX,
     Split,
     Table,
     entries,
     expand,
-    ignores,
-    shape_on_rank,
     slots,
 )
 from glm_core.checkpoint.stored import StoredTensor
 from glm_core.model.config import TransformerConfig
 from glm_core.quantize.rows import dequantize_rows, row_chunks
 
-STATE_DICT = "module."
-"""What DeepSpeed, Megatron and SwissArmyTransformer keep the weights under."""
 _CHUNK_ELEMENTS = 1 << 21
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """What a parameter is once it is read."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    """As stored; fp16 for quantized rows."""
-    bits: int | None
-    """8 or 4 when it is stored as quantized rows."""
 
 
 class Checkpoint:
@@ -64,8 +48,8 @@ class Checkpoint:
         self.table: Table = expand(format.table(self.config), self.config.num_layers, format.prefix)
         self.shapes = parameter_shapes(self.config)
         self._entries = entries(self.table)
-        self._info = {name: self._check(name) for name in self.shapes}
-        self._check_extra()
+        inspection = Inspection(folder, format, self.config, self.table, self._entries)
+        self._info = inspection.run(self.shapes)
 
     @property
     def num_ranks(self) -> int:
@@ -187,78 +171,6 @@ class Checkpoint:
         ranks = self.files.ranks if entry.split != Split.whole else self.files.ranks[:1]
         return [tensors[theirs] for tensors in ranks for theirs in entry.names]
 
-    def _check(self, name: str) -> TensorInfo:
-        """Checks what is stored of a parameter against the shape that the config asks for."""
-        shape = self.shapes[name]
-        if name not in self._entries:
-            raise CheckpointError(
-                f"format {self.format} has no place for {name}: {self.folder} is of another "
-                "format, name it with --from"
-            )
-        entry = self._entries[name]
-        try:
-            wanted = shape_on_rank(entry, self.config, shape, self.num_ranks)
-        except ValueError as error:
-            raise CheckpointError(f"{self.folder}: {error}") from error
-        found = [
-            self._check_stored(rank, theirs, size)
-            for rank in range(self.num_ranks)
-            for theirs, size in wanted.items()
-        ]
-        if len(set(found)) > 1:
-            kinds = sorted({str(dtype).removeprefix("torch.") for dtype, _ in found})
-            raise CheckpointError(
-                f"{self.folder} stores the parts of {name} as {' and '.join(kinds)}: they must be "
-                f"of one dtype; {REMEDY}"
-            )
-        return TensorInfo(shape, *found[0])
-
-    def _check_stored(
-        self, rank: int, theirs: str, wanted: tuple[int, ...]
-    ) -> tuple[torch.dtype, int | None]:
-        tensors = self.files.ranks[rank]
-        where = f"{self.folder} (rank {rank})" if self.num_ranks > 1 else str(self.folder)
-        if theirs not in tensors:
-            raise CheckpointError(f"{where} lacks the tensor {theirs}: {REMEDY}")
-        stored = tensors[theirs]
-        bits, has_scale = None, theirs + SCALE_SUFFIX in tensors
-        if stored.dtype == torch.int8 and has_scale and len(wanted) == 2:
-            bits = _bits(stored, wanted)
-            _check_scale(tensors[theirs + SCALE_SUFFIX], theirs, wanted, where)
-        elif stored.dtype not in _FLOATS:
-            kind = str(stored.dtype).removeprefix("torch.")
-            raise CheckpointError(
-                f"{where} stores {theirs} as {kind}: weights must be float16, bfloat16, float32 or "
-                f"float64, or int8 with {theirs}{SCALE_SUFFIX} beside them; {REMEDY}"
-            )
-        if bits is None and stored.shape != wanted:
-            ranks = f", from {self.num_ranks} ranks," if self.files.is_tensor_parallel else ""
-            raise CheckpointError(
-                f"{where} stores {theirs} with shape {list(stored.shape)}: config.json and the "
-                f"other tensors{ranks} ask for {list(wanted)}; {REMEDY}"
-            )
-        return (torch.float16 if bits else stored.dtype), bits
-
-    def _check_extra(self) -> None:
-        known: set[str] = set()
-        for name, entry in self._entries.items():
-            known.update(entry.names)
-            if self._info[name].bits:
-                known.update(theirs + SCALE_SUFFIX for theirs in entry.names)
-        for rank, tensors in enumerate(self.files.ranks):
-            for name in tensors:
-                if name in known or ignores(self.table, name.removesuffix(SCALE_SUFFIX)):
-                    continue
-                if self.format.is_tensor_parallel and not name.startswith(STATE_DICT):
-                    continue  # the state of the training beside the weights
-                raise CheckpointError(
-                    f"{self.folder} has the tensor {name}"
-                    + (f" (rank {rank})" if self.num_ranks > 1 else "")
-                    + f", which is no part of a {self.format} model with {self.config.num_layers} "
-                    "layers: the files are of another format (name it with --from) or of another "
-                    "config.json"
-                )
-
 
 def open_checkpoint(folder: Path | str, format: str | None = None) -> Checkpoint:
     """Opens a folder of weights in any released format.
@@ -316,18 +228,3 @@ def _fill(views: list[Tensor], piece: Tensor) -> None:
         end = begin + view.shape[0]
         view.copy_(piece[begin:end])
         begin = end
-
-
-def _bits(stored: StoredTensor, wanted: tuple[int, ...]) -> int | None:
-    if len(wanted) != 2 or stored.shape[0] != wanted[0]:
-        return None
-    return {wanted[1]: 8, wanted[1] / 2: 4}.get(stored.shape[1])
-
-
-def _check_scale(scale: StoredTensor, theirs: str, wanted: tuple[int, ...], where: str) -> None:
-    if scale.shape != (wanted[0],) or scale.dtype not in _FLOATS:
-        kind = str(scale.dtype).removeprefix("torch.")
-        raise CheckpointError(
-            f"{where} stores {theirs}{SCALE_SUFFIX} as {kind} {list(scale.shape)}: it must be "
-            f"float16 [{wanted[0]}], one scale per row; {REMEDY}"
-        )

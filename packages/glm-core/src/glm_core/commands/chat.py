@@ -70,7 +70,7 @@ def checked_format(args: argparse.Namespace, tools: list[dict[str, Any]]) -> Cha
 
     SamplingConfig(**given_sampling(args))
     saved = read_chat(Path(args.load)) if args.load else SavedChat()
-    tokenizer = load_tokenizer(resolve_model(args.model, weights=False))
+    tokenizer = load_tokenizer(resolve_model(args.model, weights=False), args.tokenizer_kind)
     format = chat_format(args.format) if args.format else chat_format_for(tokenizer.kind)
     text = saved.system if args.system is None else args.system
     system = [Message(Role.system, text)] if text else []

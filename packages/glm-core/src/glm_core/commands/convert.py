@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="source_format", metavar="FORMAT", help="default: recognised"
     )
     parser.add_argument("--to", metavar="FORMAT", default="glm-lab", help="(default: %(default)s)")
+    parser.add_argument(
+        "--tokenizer-kind",
+        metavar="KIND",
+        help="where the source's files do not tell, such as chatglm3",
+    )
     parser.add_argument("--list", action="store_true", help="list the formats and leave")
     parser.add_argument("--tp", type=int, default=1, help="tensor-parallel files to write (1)")
     parser.add_argument(
@@ -77,6 +82,7 @@ def _convert(args: argparse.Namespace) -> int:
         ranks=args.tp,
         dtype=_dtype(args.dtype),
         bits=_BITS[args.quantize],
+        tokenizer_kind=args.tokenizer_kind,
         max_shard_bytes=parse_memory(args.max_shard_size, "--max-shard-size"),
     )
     seconds = time.monotonic() - begin

@@ -59,6 +59,11 @@ def add_model_arguments(parser: argparse.ArgumentParser, default: str | None = N
     loading.add_argument(
         "--from", dest="source_format", metavar="FORMAT", help="of the folder (recognised)"
     )
+    loading.add_argument(
+        "--tokenizer-kind",
+        metavar="KIND",
+        help="of the folder's vocabulary, where its files do not tell, such as chatglm3",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ def load_named_model(args: argparse.Namespace) -> NamedModel:
         max_memory=None if limit is None else parse_memory(limit, "--max-memory"),
         context=args.context,
         format=args.source_format,
+        tokenizer_kind=args.tokenizer_kind,
         reference_numerics=args.reference_numerics,
         prefix=args.prefix,
         on_plan=plans.append,

@@ -81,7 +81,7 @@ def _tokenizer_model_kind(folder: Path) -> str:
         return _chatglm_2_or_3(folder)
     raise ValueError(
         f"cannot tell whose tokenizer.model is in {folder}: neither config.json nor {CONFIG_NAME} "
-        "names the model; say kind=chatglm2, kind=chatglm3 or kind=llama"
+        "names the model; say kind=chatglm2, chatglm3 or llama (--tokenizer-kind)"
     )
 
 
@@ -101,7 +101,7 @@ def _chatglm_2_or_3(folder: Path) -> str:
     raise ValueError(
         f"cannot tell ChatGLM2 from ChatGLM3 in {folder}, which share tokenizer.model: there is no "
         f"{_OWN_CODE}, and config.json names neither in _name_or_path; say kind=chatglm2 "
-        "(CodeGeeX2 too) or kind=chatglm3"
+        "(CodeGeeX2 too) or chatglm3 (--tokenizer-kind)"
     )
 
 
@@ -110,8 +110,9 @@ def _tokenizer_json_kind(folder: Path) -> str:
     if '"[gMASK]"' in text and '"<|observation|>"' in text:
         return "glm4"
     raise ValueError(
-        f"{folder / 'tokenizer.json'} is not GLM-4's: say kind=byte_bpe if it was trained here, or "
-        "give the vocabulary as released (tokenizer.model, vocab.txt, vocab.json and merges.txt)"
+        f"{folder / 'tokenizer.json'} is not GLM-4's: say kind=byte_bpe (--tokenizer-kind) if it "
+        "was trained here, or give the vocabulary as released (tokenizer.model, vocab.txt, "
+        "vocab.json and merges.txt)"
     )
 
 
