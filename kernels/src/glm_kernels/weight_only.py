@@ -78,10 +78,7 @@ def pack_weight(
     rows, columns = _check_weight(levels, scales, zeros, bits, group)
     blocks, units = -(-rows // BLOCK), -(-columns // UNIT)
     shape = (blocks, units * UNIT * BLOCK * bits // 8)
-    if levels.device.type == "cpu":
-        packed = empty_on_huge_pages(shape, torch.uint8)
-    else:
-        packed = levels.new_empty(shape, dtype=torch.uint8)
+    packed = _empty(shape, torch.uint8, levels.device)
     step = max(1, _CHUNK_ELEMENTS // (BLOCK * UNIT * units))
     for begin in range(0, blocks, step):
         chunk = levels[begin * BLOCK : (begin + step) * BLOCK].contiguous()
@@ -177,11 +174,18 @@ def _levels_of(packed: Tensor, bits: int) -> Tensor:
     return torch.stack((vectors & 15, vectors >> 4), dim=2).flatten(1).view(torch.int8) - 8
 
 
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    if device.type == "cpu":
+        return empty_on_huge_pages(shape, dtype)
+    return torch.empty(shape, dtype=dtype, device=device)
+
+
 def _by_block(values: Tensor) -> Tensor:
     """[N] or [N, G] to [blocks, G, 16], zeros for missing rows."""
     table = values if values.dim() == 2 else values[:, None]
     table = torch.nn.functional.pad(table, (0, 0, 0, (-len(table)) % BLOCK))
-    return table.view(-1, BLOCK, table.shape[1]).transpose(1, 2).contiguous()
+    blocks = table.view(-1, BLOCK, table.shape[1]).transpose(1, 2)
+    return _empty(tuple(blocks.shape), values.dtype, values.device).copy_(blocks)
 
 
 def _by_row(values: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ struct Floats {
 };
 
 constexpr int kTileRows = 2;
-constexpr int kPairRows = 1;    // up to so many rows, two blocks are worked on at once
+constexpr int kSingleRowBlocks = 2;  // blocks worked on at once for one row of x
+constexpr int kPairRows = 0;  // two for up to so many rows
 constexpr int kByteOffset = 0;  // bits 8: levels stay signed
 
 inline Bytes load(const uint8_t* p) {

@@ -15,7 +15,8 @@ using Floats = __m512;   // 16 x fp32
 using Four = __m512i;    // 4 bytes, 16 times
 
 constexpr int kTileRows = 8;        // rows of x worked on at once
-constexpr int kPairRows = 4;      // up to so many rows, two blocks are worked on at once
+constexpr int kSingleRowBlocks = 4;  // blocks worked on at once for one row of x
+constexpr int kPairRows = 4;  // two for up to so many rows
 constexpr int kByteOffset = 128;    // bits 8: vpdpbusd takes levels as unsigned, 128 too large
 
 inline Bytes load(const uint8_t* p) { return _mm512_loadu_si512(p); }

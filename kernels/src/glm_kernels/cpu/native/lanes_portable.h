@@ -20,7 +20,8 @@ struct Floats {
 };
 
 constexpr int kTileRows = 2;
-constexpr int kPairRows = 0;
+constexpr int kSingleRowBlocks = 1;  // blocks worked on at once for one row of x
+constexpr int kPairRows = 0;  // two for up to so many rows
 constexpr int kByteOffset = 0;
 
 template <typename Vector, typename Function>

@@ -26,7 +26,8 @@ namespace {
 constexpr int64_t kBlock = 16;          // rows of the weight in a block
 constexpr int64_t kUnit = 32;           // columns in a unit
 constexpr int64_t kWholeRowGroup = 128;  // columns that share an activation scale when group is 0
-constexpr int64_t kPrefetch = 4096;      // bytes ahead of the read
+constexpr int64_t kPrefetch = 2048;      // bytes ahead of the read
+constexpr int64_t kPrefetchScales = 256;
 constexpr int64_t kChunkBytes = 1 << 20;  // activations worked on at once: they stay in the L2 cache
 constexpr int64_t kPieceBytes = 1 << 17;  // of the weight: what a thread takes at a time
 
@@ -144,17 +145,17 @@ void quantize_row(const LinearArguments& a, const Sizes& size, const void* x, in
 }
 
 // Adds to acc[row, plane][block] the products of a unit of `Blocks` blocks, `block_bytes` apart,
-// with one of the activations.
+// with one of the activations; fetches what lies `ahead` bytes further.
 template <int Bits, int Sums, int Blocks>
-inline void multiply_unit(const uint8_t* weight, int64_t block_bytes, const int8_t* q,
-                          Ints (&acc)[Sums][Blocks]) {
+inline void multiply_unit(const uint8_t* weight, int64_t block_bytes, int64_t ahead,
+                          const int8_t* q, Ints (&acc)[Sums][Blocks]) {
   constexpr int kColumns = 32 / Bits;  // of a row in a vector: 8 or 4
   for (int v = 0; v < kUnit / kColumns; ++v) {
     Bytes lower[Blocks], upper[Blocks];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
       const uint8_t* from = weight + b * block_bytes + v * 64;
-      prefetch(from + kPrefetch);
+      prefetch(from + ahead);
       const Bytes levels = load(from);
       lower[b] = Bits == 4 ? low(levels) : as_operand(levels);
       if (Bits == 4) upper[b] = high(levels);
@@ -163,7 +164,7 @@ inline void multiply_unit(const uint8_t* weight, int64_t block_bytes, const int8
     for (int i = 0; i < Sums; ++i) {
       const int8_t* from = q + i * kUnit + v * kColumns;
       const Four first = four(from), second = Bits == 4 ? four(from + 4) : first;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int b = 0; b < Blocks; ++b) {
         acc[i][b] = Bits == 4 ? dot_nibbles(acc[i][b], lower[b], upper[b], first, second)
                               : dot_bytes(acc[i][b], lower[b], first);
@@ -199,11 +200,15 @@ template <int Bits, int Planes, int Rows, int Blocks>
     }
     const int64_t end = unit + size.group_units < size.units ? unit + size.group_units : size.units;
     for (; unit < end; ++unit, weight += kUnitBytes, q += Rows * Planes * kUnit) {
-      multiply_unit<Bits>(weight, size.block_bytes, q, acc);
+      // what comes after these blocks lies behind the last of them
+      const bool leaves = unit + kPrefetch / kUnitBytes >= size.units;
+      const int64_t ahead = kPrefetch + (leaves ? (Blocks - 1) * size.block_bytes : 0);
+      multiply_unit<Bits>(weight, size.block_bytes, ahead, q, acc);
     }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
       const int64_t at = b * block_scales + g * scale_step;
+      prefetch(reinterpret_cast<const uint8_t*>(scales + at) + kPrefetchScales);
       const Floats scale = a.group ? load_half(scales + at) : broadcast(1);
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r) {
@@ -221,11 +226,14 @@ template <int Bits, int Planes, int Rows, int Blocks>
   }
 }
 
-// The blocks of the weight that are worked on at once: with few rows two, which share the loads of
-// the activations and keep more sums going.
-constexpr int blocks_at_once(int64_t rows) { return rows <= kPairRows ? 2 : 1; }
+// How many blocks of the weight are worked on at once: with few rows several, which share the loads
+// of the activations and keep more sums going.
+constexpr int blocks_at_once(int64_t rows) {
+  return rows == 1 ? kSingleRowBlocks : rows <= kPairRows ? 2 : 1;
+}
 
-// Calls multiply_blocks for the number of rows that the tile has, and of blocks: 1 or 2.
+// Calls multiply_blocks for the number of rows that the tile has, and for one block or for
+// blocks_at_once.
 template <int Bits, int Planes, int Rows = kTileRows>
 void multiply(int64_t rows, int64_t blocks, const LinearArguments& a, const Sizes& size,
               int64_t block, const Activations& tile, Results* out) {
@@ -234,8 +242,8 @@ void multiply(int64_t rows, int64_t blocks, const LinearArguments& a, const Size
       multiply<Bits, Planes, Rows - 1>(rows, blocks, a, size, block, tile, out);
     } else if (blocks == 1) {
       multiply_blocks<Bits, Planes, Rows, 1>(a, size, block, tile, out);
-    } else if constexpr (blocks_at_once(Rows) == 2) {
-      multiply_blocks<Bits, Planes, Rows, 2>(a, size, block, tile, out);
+    } else {
+      multiply_blocks<Bits, Planes, Rows, blocks_at_once(Rows)>(a, size, block, tile, out);
     }
   }
 }
@@ -304,10 +312,10 @@ void linear_chunk(const LinearArguments& a, const Sizes& size, const Activations
   const int64_t at_once = blocks_at_once(rows);
   const int64_t piece = (kPieceBytes / size.block_bytes / at_once + 1) * at_once;
   parallel_for(size.blocks, piece, a.threads, [&](int64_t first, int64_t last) {
-    for (int64_t block = first; block < last; block += at_once) {
-      const int64_t blocks = last - block < at_once ? last - block : at_once;
+    for (int64_t block = first, blocks; block < last; block += blocks) {
+      blocks = last - block < at_once ? 1 : at_once;
       for (int64_t row = 0; row < rows; row += kTileRows) {
-        Results results[2];
+        Results results[kSingleRowBlocks];
         const int64_t count = tile_rows(rows, row);
         multiply<Bits, Planes>(count, blocks, a, size, block, tile_at(all, size, row, Planes),
                                results);
