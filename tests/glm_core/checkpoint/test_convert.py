@@ -9,9 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from glm_core.checkpoint.convert import LINEARS, Conversion, convert
+from glm_core.checkpoint.conversion import LINEARS, Conversion, _imagined
+from glm_core.checkpoint.convert import convert
 from glm_core.checkpoint.files import write_json, write_safetensors
 from glm_core.checkpoint.formats import FORMATS, format_named
+from glm_core.checkpoint.formats.glm_lab import parameter_shapes
+from glm_core.checkpoint.inspection import TensorInfo
 from glm_core.checkpoint.released import open_checkpoint
 from glm_core.checkpoint.writer import _fill_shards, size_of
 from glm_core.model.presets import preset
@@ -113,15 +116,14 @@ def test_round_trip_is_identity_when_a_format_holds_the_model(tmp_path, family, 
 
 
 @pytest.mark.parametrize(
-    ("family", "one", "other"),
+    ("family", "one", "other", "ranks"),
     [
-        ("glm-base", "glm", "glm-hf"),
-        ("chatglm2-6b", "chatglm2", "glm4-hf"),
-        ("chatglm2-6b-32k", "chatglm2", "glm4-hf"),
-        ("glm-4-9b", "chatglm2", "glm4-hf"),
+        *(("glm-base", "glm", "glm-hf", ranks) for ranks in RANKS),
+        ("chatglm2-6b", "chatglm2", "glm4-hf", 1),
+        ("chatglm2-6b-32k", "chatglm2", "glm4-hf", 1),
+        ("glm-4-9b", "chatglm2", "glm4-hf", 1),
     ],
 )
-@pytest.mark.parametrize("ranks", RANKS)
 def test_round_trip_is_identity_when_two_released_formats_hold_the_model(
     tmp_path, family, one, other, ranks
 ):
@@ -135,18 +137,39 @@ def test_round_trip_is_identity_when_two_released_formats_hold_the_model(
     )
 
 
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """For a format with ranks: our folder, the config and tensors in it, and 1 to 8 ranks of it."""
+    made = {}
+
+    def make(format):
+        if format not in made:
+            folder = tmp_path_factory.mktemp(format)
+            model = model_of(TENSOR_PARALLEL[format])
+            tensors = write_ours(folder / "ours", model, torch.bfloat16)
+            for ranks in RANKS:
+                convert(folder / "ours", folder / str(ranks), format, ranks=ranks)
+            made[format] = folder, model.config, tensors
+        return made[format]
+
+    return make
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("format", TENSOR_PARALLEL)
+def test_ranks_hold_the_model(split, format, ranks):
+    folder, config, tensors = split(format)
+    assert len(list((folder / str(ranks)).glob("mp_rank_*.safetensors"))) == ranks
+    assert_holds(folder / str(ranks), config, tensors, format)
+
+
 @pytest.mark.parametrize("second", RANKS)
 @pytest.mark.parametrize("first", RANKS)
 @pytest.mark.parametrize("format", TENSOR_PARALLEL)
-def test_resharding_is_what_splitting_at_once_gives(tmp_path, format, first, second):
-    model = model_of(TENSOR_PARALLEL[format])
-    tensors = write_ours(tmp_path / "ours", model, torch.bfloat16)
-    convert(tmp_path / "ours", tmp_path / "first", format, ranks=first)
-    convert(tmp_path / "first", tmp_path / "second", format, ranks=second)
-    convert(tmp_path / "ours", tmp_path / "direct", format, ranks=second)
-    assert len(list((tmp_path / "second").glob("mp_rank_*.safetensors"))) == second
-    assert_same_files(tmp_path / "second", tmp_path / "direct")
-    assert_holds(tmp_path / "second", model.config, tensors, format)
+def test_resharding_is_what_splitting_at_once_gives(split, tmp_path, format, first, second):
+    folder, _, _ = split(format)
+    convert(folder / str(first), tmp_path / "resharded", format, ranks=second)
+    assert_same_files(tmp_path / "resharded", folder / str(second))
 
 
 @pytest.mark.parametrize("files", RANKS)
@@ -465,9 +488,6 @@ def test_result_counts_parameters_and_bytes(tmp_path):
 @pytest.mark.parametrize(("family", "format"), PAIRS)
 def test_written_config_reads_back_as_the_preset(family, format):
     """Full-sized members, without weights: what is written says all that the preset says."""
-    from glm_core.checkpoint.convert import _imagined
-    from glm_core.checkpoint.formats.glm_lab import parameter_shapes
-    from glm_core.checkpoint.released import TensorInfo
 
     class Sized:
         """What `_imagined` asks of a checkpoint."""

@@ -194,7 +194,7 @@ RANK_FAULTS = {
     ),
     "some_quantized": (
         lambda states: as_rows(states[3], MLP_130B),
-        "as float16 and float32: they must be of one dtype",
+        "as float32 and int8 rows: they must be of one kind",
     ),
     "last_rank": (lambda states: states.pop(), "from 3 ranks, ask for"),
     "last_ranks": (lambda states: states.__delitem__(slice(1, 4)), "from 1 ranks, ask for"),
