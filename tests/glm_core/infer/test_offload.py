@@ -231,9 +231,12 @@ def test_thread_ends_when_the_model_is_forgotten() -> None:
     logits(streamed)
     (thread,) = set(offload_threads()) - before
     del streamed
-    gc.collect()
-    thread.join(timeout=10)
-    assert not thread.is_alive()
+    for _ in range(300):  # what it is reading just now keeps the model alive
+        gc.collect()
+        thread.join(timeout=0.1)
+        if not thread.is_alive():
+            return
+    raise AssertionError("the thread goes on without its model")
 
 
 def test_error_says_what_to_do_when_it_is_differentiated() -> None:
