@@ -16,7 +16,6 @@ from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats import Format
 from glm_core.checkpoint.formats.base import OURS, UNSTORED, lost_fields
 from glm_core.checkpoint.keymap import (
-    SCALE_SUFFIX,
     Computed,
     Copy,
     Entry,
@@ -33,7 +32,7 @@ from glm_core.checkpoint.stored import StoredTensor, contiguous_stride
 from glm_core.checkpoint.writer import Kind, ShardedWriter
 from glm_core.model.config import TransformerConfig
 from glm_core.progress import Progress
-from glm_core.quantize.rows import packed_columns, quantize_rows
+from glm_core.quantize.rows import SCALE_SUFFIX, packed_columns, quantize_rows
 
 LINEARS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
 """What the released quantized checkpoints store as int8 rows."""

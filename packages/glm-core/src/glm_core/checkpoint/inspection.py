@@ -10,9 +10,10 @@ import torch
 from glm_core.checkpoint.files import CheckpointError
 from glm_core.checkpoint.folder import REMEDY, WeightFolder
 from glm_core.checkpoint.formats import Format
-from glm_core.checkpoint.keymap import SCALE_SUFFIX, Entry, Table, ignores, shape_on_rank
+from glm_core.checkpoint.keymap import Entry, Table, ignores, shape_on_rank
 from glm_core.checkpoint.stored import StoredTensor
 from glm_core.model.config import TransformerConfig
+from glm_core.quantize.rows import SCALE_SUFFIX
 
 STATE_DICT = "module."
 """What DeepSpeed, Megatron and SwissArmyTransformer keep the weights under."""

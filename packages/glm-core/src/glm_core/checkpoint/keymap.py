@@ -22,10 +22,6 @@ Parts = Callable[[TransformerConfig], list[int]]
 """Rows of each part of a fused matrix, from top to bottom."""
 
 
-SCALE_SUFFIX = "_scale"
-"""After the name of a matrix of quantized rows: the name of their scales."""
-
-
 class Split(StrEnum):
     """How the tensor-parallel ranks share a tensor."""
 

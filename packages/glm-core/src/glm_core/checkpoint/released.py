@@ -15,7 +15,6 @@ from glm_core.checkpoint.formats import Format, detect, format_named
 from glm_core.checkpoint.formats.glm_lab import parameter_shapes
 from glm_core.checkpoint.inspection import Inspection, TensorInfo
 from glm_core.checkpoint.keymap import (
-    SCALE_SUFFIX,
     Split,
     Table,
     entries,
@@ -24,7 +23,7 @@ from glm_core.checkpoint.keymap import (
 )
 from glm_core.checkpoint.stored import StoredTensor
 from glm_core.model.config import TransformerConfig
-from glm_core.quantize.rows import dequantize_rows, row_chunks
+from glm_core.quantize.rows import SCALE_SUFFIX, dequantize_rows, row_chunks
 
 _CHUNK_ELEMENTS = 1 << 21
 

@@ -16,6 +16,8 @@ from einops import rearrange
 from torch import Tensor
 
 BITS = (8, 4)
+SCALE_SUFFIX = "_scale"
+"""After the name of a matrix of quantized rows: the name of their scales."""
 _SMALLEST_SCALE = 2.0**-24
 """The smallest fp16 above zero, a subnormal."""
 _LARGEST_SCALE = torch.finfo(torch.float16).max
