@@ -18,8 +18,9 @@ import torch
 from glm_core.checkpoint.files import safetensors_head, write_json
 from glm_core.checkpoint.formats import FORMATS
 from glm_core.checkpoint.formats.glm_lab import parameter_shapes
-from glm_core.checkpoint.keymap import SCALE_SUFFIX, entries, expand, shape_on_rank
+from glm_core.checkpoint.keymap import entries, expand, shape_on_rank
 from glm_core.model.presets import preset
+from glm_core.quantize.rows import SCALE_SUFFIX
 from glm_core.testing import tiny_config
 
 logger = logging.getLogger(__name__)

@@ -190,7 +190,7 @@ RANK_FAULTS = {
     "dtype": (
         lambda states: states[1].update({MLP_130B: states[1][MLP_130B].half()}),
         r"stores the parts of layers\.0\.mlp\.dense_4h_to_h\.weight as float16 and float32: they "
-        "must be of one dtype",
+        "must be of one kind",
     ),
     "some_quantized": (
         lambda states: as_rows(states[3], MLP_130B),
