@@ -9,11 +9,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench nano clean
+.PHONY: help demo test lint sanitize bench nano clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## fill blanks, continue text, train a tiny GLM for a minute; writes outputs/demo/index.html
 	@$(BIN)/glm demo
@@ -27,6 +27,9 @@ lint: $(STAMP) ## ruff, mypy, import-linter, codespell
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
+
+sanitize: $(STAMP) ## the tests of the compiled kernels under AddressSanitizer and UBSan (needs g++)
+	@$(BIN)/python kernels/sanitize.py
 
 bench: $(STAMP) ## tokens per second and peak memory of the Trainer against transformers
 	@$(BIN)/glm bench train

@@ -6,8 +6,9 @@
 Shapes are [in]x[out] of ChatGLM2/3-6B. For one row of x the unit is GB/s of weights with their
 scales, which every token has to read: each side goes through copies of its weight of more than
 `--megabytes` in all, so that no cache holds them. The limit is the bandwidth of PyTorch's fp32
-matrix-vector product over as much memory, on usual pages or on huge ones, whichever reads faster.
-For more rows the unit is Gop/s, two operations for each weight and row.
+matrix-vector product over as much memory in pieces of the same size, on usual pages or on huge
+ones, whichever reads faster. For more rows the unit is Gop/s, two operations for each weight and
+row.
 
 All sides alternate within a round and each call is timed. A round counts with the upper quartile of
 its calls: where others use the machine too, half of them wait for a thread that does not run. The
@@ -39,16 +40,16 @@ COLUMNS = (
     "op,shape,rows,weight,activations,dtype,device,cpu,threads,torch,isa,commit,unit,"
     "ours,ours_q1,ours_q3,peer,peer_q1,peer_q3,limit,ratio,of_limit"
 ).split(",")
-READ_WIDTH, READ_ROWS = 4096, 4096
+READ_WIDTH = 4096
 Calls = list[Callable[[], object]]
 
 
-def read_calls(megabytes: int, huge: bool) -> Calls:
-    """Matrix-vector products over as much fp32 memory, 64 MiB each."""
+def read_calls(nbytes: int, megabytes: int, huge: bool) -> Calls:
+    """Matrix-vector products over as much fp32 memory, each over about `nbytes`."""
     vector = torch.randn(READ_WIDTH)
-    shape = (READ_ROWS, READ_WIDTH)
-    count = max(1, (megabytes << 20) // (READ_ROWS * READ_WIDTH * 4))
+    shape = (nbytes // (READ_WIDTH * 4), READ_WIDTH)
     make = empty_on_huge_pages if huge else torch.empty
+    count = copies(nbytes, megabytes)
     pieces = [make(shape, dtype=torch.float32).fill_(0.5) for _ in range(count)]
     return [lambda piece=piece: torch.mv(piece, vector) for piece in pieces]
 
@@ -124,12 +125,16 @@ def measure(
     ]
     has_peer = FORMATS[weight] != (4, None)
     peers, peer_bytes = peer_calls(shape, weight, x, megabytes) if has_peer else ([], 0)
-    reads = [read_calls(megabytes, huge) for huge in (False, True)] if rows == 1 else []
+    our_bytes = packed[0].nbytes
+    reads = [read_calls(our_bytes, megabytes, huge) for huge in (False, True)] if rows == 1 else []
     operations = 2.0 * rows * shape[0] * shape[1]
-    our_work, peer_work = (packed[0].nbytes, peer_bytes) if rows == 1 else (operations, operations)
+    our_work, peer_work = (our_bytes, peer_bytes) if rows == 1 else (operations, operations)
     results: list[tuple[float, float, float]] = []
     for turn in range(arguments.rounds + 1):  # the first warms up
-        read = max((rate(calls, READ_ROWS * READ_WIDTH * 4) for calls in reads), default=0.0)
+        read = max(
+            (rate(calls, our_bytes // (READ_WIDTH * 4) * READ_WIDTH * 4) for calls in reads),
+            default=0.0,
+        )
         mine = rate(our_calls, our_work)
         peer = rate(peers, peer_work) if peers else 0.0
         if turn:
