@@ -3,6 +3,7 @@
 GLM-4 and LLaMA in the layout of transformers are in test_transformers.py.
 """
 
+import json
 import math
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 import torch
 
 from glm_core.attention import PrefixLM
+from glm_core.checkpoint.files import CheckpointError
 from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats import format_named
+from glm_core.checkpoint.formats.glm_lab import parameter_shapes
+from glm_core.checkpoint.keymap import Computed, Entry, expand
 from glm_core.checkpoint.released import open_checkpoint
 from glm_core.model import Transformer
 from glm_core.model.presets import preset
@@ -219,6 +223,36 @@ def test_positions_are_divided_when_only_the_code_beside_says_so(tmp_path):
     code = "seq_idx = torch.arange(seq_len, dtype=dtype, device=device) / self.rope_ratio\n"
     (tmp_path / "modeling_chatglm.py").write_text(code)
     assert_holds(open_checkpoint(tmp_path), model)
+
+
+def test_chatglm2_head_may_have_two_names(tmp_path):
+    """As models have it that were fine-tuned with the first code of ChatGLM2-6B."""
+    model = model_of("chatglm3-6b")
+    state = files.as_tensors(files.chatglm2(files.arrays_of(model), LAYERS))
+    state["lm_head.weight"] = state["transformer.output_layer.weight"]
+    (tmp_path / "config.json").write_text(json.dumps(CHATGLM2_CONFIG))
+    torch.save(state, tmp_path / "pytorch_model.bin")  # on one storage
+    assert_holds(open_checkpoint(tmp_path), model)
+    state["lm_head.weight"] = state["lm_head.weight"].clone()
+    torch.save(state, tmp_path / "pytorch_model.bin")  # a copy
+    assert_holds(open_checkpoint(tmp_path), model)
+    state["lm_head.weight"][3, 4] += 1
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight is not .*: delete the one"):
+        open_checkpoint(tmp_path)
+
+
+def test_names_and_bytes_are_those_of_the_released_index():
+    """THUDM/chatglm2-6b: pytorch_model.bin.index.json has 200 names and this total_size."""
+    config, format = preset("chatglm2-6b"), format_named("chatglm2")
+    shapes, sizes = parameter_shapes(config), {}
+    for row in expand(format.table(config), config.num_layers, format.prefix):
+        if isinstance(row, Entry):
+            sizes[row.theirs] = 2 * torch.Size(shapes[row.ours]).numel()
+        elif isinstance(row, Computed):
+            sizes[row.theirs] = row.value(config, torch.float16).nbytes
+    assert len(sizes) == 200
+    assert sum(sizes.values()) == 12_487_168_064
 
 
 def logits_of(checkpoint, ids, positions, mask):

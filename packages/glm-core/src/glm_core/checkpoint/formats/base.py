@@ -129,6 +129,8 @@ def same_tensor(folder: WeightFolder, one: str, other: str) -> bool:
     a, b = folder.tensors[one], folder.tensors[other]
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
+    if a == b:
+        return True  # two names for the same bytes of a file
     step = max(1, (1 << 24) // max(1, a.span // max(1, a.shape[0])))
     for begin in range(0, a.shape[0], step):
         end = min(begin + step, a.shape[0])

@@ -5,14 +5,16 @@ Source: reference shapes and names of THUDM/chatglm2-6b, chatglm3-6b, codegeex2-
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from glm_core.checkpoint.files import CheckpointError
 from glm_core.checkpoint.folder import WeightFolder
-from glm_core.checkpoint.formats.base import Format, require_value, value_of
+from glm_core.checkpoint.formats.base import Format, require_value, same_tensor, value_of
 from glm_core.checkpoint.keymap import (
     Computed,
     Entry,
@@ -26,12 +28,13 @@ from glm_core.checkpoint.keymap import (
 from glm_core.model.config import TransformerConfig
 from glm_core.model.presets import preset
 
-_LAYER, _OURS = "encoder.layers.{layer}", "layers.{layer}"
-_EMBEDDING, _HEAD = "embedding.word_embeddings.weight", "output_layer.weight"
+_LAYER, _OURS = "transformer.encoder.layers.{layer}", "layers.{layer}"
+_EMBEDDING = "transformer.embedding.word_embeddings.weight"
+_HEAD, _OLD_HEAD = "transformer.output_layer.weight", "lm_head.weight"
 
 
 def _matches(folder: WeightFolder) -> bool:
-    return folder.has(f"transformer.{_EMBEDDING}")
+    return folder.has(_EMBEDDING)
 
 
 def _read_config(folder: WeightFolder) -> TransformerConfig:
@@ -40,6 +43,7 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
     require_value(c, "post_layer_norm", True)
     require_value(c, "apply_residual_connection_post_layernorm", False)
     require_value(c, "original_rope", True)
+    _check_old_head(folder)
     heads, hidden = value_of(c, "num_attention_heads", int), value_of(c, "hidden_size", int)
     head_dim = value_of(c, "kv_channels", int, hidden // heads)
     groups = value_of(c, "multi_query_group_num", int, heads)
@@ -64,6 +68,19 @@ def _read_config(folder: WeightFolder) -> TransformerConfig:
         mlp_bias=bias,
         tie_embeddings=value_of(c, "tie_word_embeddings", bool, False),
     )
+
+
+def _check_old_head(folder: WeightFolder) -> None:
+    """The first code of ChatGLM2 had two names for the head, and models saved with it have both.
+
+    Raises:
+        CheckpointError: they name different tensors.
+    """
+    if folder.has(_OLD_HEAD) and folder.has(_HEAD) and not same_tensor(folder, _OLD_HEAD, _HEAD):
+        raise CheckpointError(
+            f"{_OLD_HEAD} is not {_HEAD}, of which it should be a copy: delete the one that was "
+            "not trained"
+        )
 
 
 def _divides_positions(folder: WeightFolder) -> bool:
@@ -115,19 +132,20 @@ def _inverse_frequencies(config: TransformerConfig, dtype: torch.dtype) -> Tenso
 
 def _table(config: TransformerConfig) -> Table:
     table: Table = [
-        Entry("word_embeddings.weight", _EMBEDDING, Split.rows),
-        Computed("rotary_pos_emb.inv_freq", _inverse_frequencies),
-        Ignored(r"prefix_encoder\..*"),  # see tune/prefix_file.py
+        Entry("word_embeddings.weight", _EMBEDDING),
+        Computed("transformer.rotary_pos_emb.inv_freq", _inverse_frequencies),
+        Ignored(r"transformer\.prefix_encoder\..*"),  # see tune/prefix_file.py
+        Ignored(re.escape(_OLD_HEAD)),
         Entry(f"{_OURS}.input_norm.weight", f"{_LAYER}.input_layernorm.weight"),
         Entry(f"{_OURS}.post_attention_norm.weight", f"{_LAYER}.post_attention_layernorm.weight"),
         *_linear("attention.query_key_value", config.qkv_bias, qkv_parts),
         *_linear("attention.dense", config.dense_bias),
         *_linear("mlp.dense_h_to_4h", config.mlp_bias, gate_parts),
         *_linear("mlp.dense_4h_to_h", config.mlp_bias),
-        Entry("final_norm.weight", "encoder.final_layernorm.weight"),
+        Entry("final_norm.weight", "transformer.encoder.final_layernorm.weight"),
     ]
     if not config.tie_embeddings:
-        table.append(Entry("output_layer.weight", _HEAD, Split.rows))
+        table.append(Entry("output_layer.weight", _HEAD))
     return table
 
 
@@ -147,5 +165,4 @@ CHATGLM2 = Format(
     read_config=_read_config,
     write_config=_write_config,
     table=_table,
-    prefix="transformer.",
 )
