@@ -34,10 +34,11 @@ FLAGS = (
     "-Wall -Wextra -Wno-maybe-uninitialized"
 ).split()
 """No contraction of a * b + c: every instruction set shall round the activations alike."""
+AVX512 = "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c"
 X86_FLAGS = {
     "avx2": "-mavx2 -mfma -mf16c",
-    "avx512": "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c "
-    "-mprefer-vector-width=512",
+    "avx512": f"{AVX512} -mprefer-vector-width=512",
+    "amx": f"{AVX512} -mprefer-vector-width=512 -mamx-tile -mamx-int8",
 }
 """Flags of a source whose name ends with the key; the others run on every processor."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ISA_VARIABLE = "GLM_KERNELS_ISA"
 LIBRARY_VARIABLE = "GLM_KERNELS_LIBRARY"
-ISAS = ("portable", "avx2", "avx512")
+ISAS = ("portable", "avx2", "avx512", "amx")
 """Instruction sets by their number in native/abi.h, the best last."""
 _SOURCES = Path(__file__).parent / "native"
 _REBUILD = "install the package again where there is a C++ compiler (g++ or clang)"
@@ -105,7 +105,7 @@ def available_isas() -> list[str]:
 
 @contextmanager
 def use_isa(name: str) -> Iterator[None]:
-    """Use instruction set `name` inside the ``with`` block: portable, avx2 or avx512.
+    """Use instruction set `name` inside the ``with`` block: portable, avx2, avx512 or amx.
 
     Raises:
         ValueError: there is no such instruction set, or this processor does not have it.

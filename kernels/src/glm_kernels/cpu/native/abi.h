@@ -7,8 +7,8 @@ namespace glm {
 
 enum Dtype : int32_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2 };
 
-// Instruction sets with a path of their own, in the order of preference.
-enum Isa : int32_t { kPortable = 0, kAvx2 = 1, kAvx512 = 2 };
+// Instruction sets with a path of their own, the best last.
+enum Isa : int32_t { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAmx = 3 };
 
 // y[m, n] = sum over k of x[m, k] * weight[n, k] + bias[n]; see weight_only.h for the layout.
 struct LinearArguments {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace glm::avx2 {
+namespace glm::GLM_ISA {
 namespace {
 
 struct Bytes {
@@ -98,4 +98,4 @@ inline void prefetch(const uint8_t* p) {
 }
 
 }  // namespace
-}  // namespace glm::avx2
+}  // namespace glm::GLM_ISA

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-namespace glm::avx512 {
+namespace glm::GLM_ISA {
 namespace {
 
 using Bytes = __m512i;   // 16 rows x 4 bytes
@@ -64,4 +64,4 @@ inline void prefetch(const uint8_t* p) {
 }
 
 }  // namespace
-}  // namespace glm::avx512
+}  // namespace glm::GLM_ISA

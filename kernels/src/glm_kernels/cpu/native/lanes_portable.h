@@ -5,7 +5,7 @@
 
 #include "half.h"
 
-namespace glm::portable {
+namespace glm::GLM_ISA {
 namespace {
 
 struct Bytes {
@@ -89,4 +89,4 @@ inline void store(float* p, const Floats& v) {
 inline void prefetch(const uint8_t*) {}
 
 }  // namespace
-}  // namespace glm::portable
+}  // namespace glm::GLM_ISA

@@ -19,6 +19,10 @@ int linear(const LinearArguments& arguments);
 namespace avx512 {
 int linear(const LinearArguments& arguments);
 }
+namespace amx {
+int linear(const LinearArguments& arguments);
+bool permitted();
+}
 #endif
 
 // The best instruction set of this processor (the operating system's support included).
@@ -28,7 +32,7 @@ Isa best_isa() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vnni")) {
-    return kAvx512;
+    return amx::permitted() ? kAmx : kAvx512;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
 #endif
@@ -61,6 +65,7 @@ GLM_EXPORT int32_t glm_linear_weight_only(const void* x, const uint8_t* levels, 
                                        x_dtype,  bias_dtype, bits,        group,        planes,
                                        threads};
 #ifdef GLM_X86
+  if (isa == glm::kAmx) return glm::amx::linear(arguments);
   if (isa == glm::kAvx512) return glm::avx512::linear(arguments);
   if (isa == glm::kAvx2) return glm::avx2::linear(arguments);
 #endif
