@@ -94,14 +94,18 @@ def _chatglm_2_or_3(folder: Path) -> str:
         return "chatglm3"
     if source:
         return "chatglm2"
-    origin = str(read_settings(folder / "config.json").get("_name_or_path", "")).lower()
-    for name, kind in _SHARED_BY_NAME.items():
-        if name in origin:
-            return kind
+    origins = (
+        read_settings(folder / "config.json").get("_name_or_path", ""),
+        read_settings(folder / CONFIG_NAME).get("name_or_path", ""),  # stays when it is fine-tuned
+    )
+    for origin in origins:
+        for name, kind in _SHARED_BY_NAME.items():
+            if name in str(origin).lower():
+                return kind
     raise ValueError(
         f"cannot tell ChatGLM2 from ChatGLM3 in {folder}, which share tokenizer.model: there is no "
-        f"{_OWN_CODE}, and config.json names neither in _name_or_path; say kind=chatglm2 "
-        "(CodeGeeX2 too) or chatglm3 (--tokenizer-kind)"
+        f"{_OWN_CODE}, and neither config.json nor {CONFIG_NAME} names the model; say "
+        "kind=chatglm2 (CodeGeeX2 too) or chatglm3 (--tokenizer-kind)"
     )
 
 
