@@ -346,6 +346,15 @@ def test_save_overwrites_saved_conversations_alone(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["chat.json", "notes.txt"]
 
 
+def test_save_names_the_file_when_its_folder_is_absent(
+    generators: GetGenerator, tmp_path: Path
+) -> None:
+    path = tmp_path / "absent" / "chat.json"
+    message = f"cannot save the conversation to {path} .No such file or directory.: choose another"
+    with pytest.raises(FileNotFoundError, match=message):
+        _session(generators("glm4")).save(path)
+
+
 def test_default_answers_leave_half_the_context() -> None:
     assert default_sampling(chat_format("chatglm"), 2048).max_new_tokens == 1024
     assert default_sampling(chat_format("glm4"), 100).max_new_tokens == 50

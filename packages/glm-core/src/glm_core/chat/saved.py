@@ -33,7 +33,7 @@ def write_chat(path: Path, chat: SavedChat) -> None:
 
     Raises:
         ValueError: the file is there and is no saved conversation.
-        OSError: it cannot be written.
+        OSError: it cannot be written; an older one is then untouched.
     """
     if path.exists():
         read_chat(path)
@@ -49,9 +49,15 @@ def write_chat(path: Path, chat: SavedChat) -> None:
     try:
         write_json(temporary, data)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot save the conversation to {path} ({error.strerror or error}): choose another "
+            "file",
+        ) from error
+    finally:
+        if temporary.parent.is_dir():
+            temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)
 
 
