@@ -1,8 +1,8 @@
 """Which implementation of an op runs: a table of backends and the choice among them.
 
 Every op has the backends ``reference`` (plain formulas, the oracle) and ``torch`` (stock PyTorch
-calls); some have ``cpu`` (fewer passes over memory). Compiled backends register themselves beside
-these with a higher priority. The choice is made once per (op, device) and remembered, so a call
+calls); some have ``cpu`` (fewer passes over memory) and ``triton`` (kernels for GPUs). These register
+themselves beside the first two with a higher priority. The choice is made once per (op, device) and remembered, so a call
 costs one dictionary lookup.
 
 The environment variable ``GLM_KERNELS_BACKEND`` makes an explicit choice for every op
@@ -26,7 +26,7 @@ ENVIRONMENT_VARIABLE = "GLM_KERNELS_BACKEND"
 AUTO = "auto"
 EVERY_OP = "*"
 
-REFERENCE_PRIORITY, TORCH_PRIORITY, CPU_PRIORITY = -100, 0, 10
+REFERENCE_PRIORITY, TORCH_PRIORITY, CPU_PRIORITY, TRITON_PRIORITY = -100, 0, 10, 20
 
 Implementation = Callable[..., Any]
 ImplementationT = TypeVar("ImplementationT", bound=Implementation)
@@ -39,6 +39,8 @@ class Backend:
     name: str
     devices: frozenset[str] | None
     """Device types it runs on, e.g. {"cuda"}; None means every device."""
+    on_request: frozenset[str]
+    """Device types on which it runs too, but only where it is chosen by name."""
     priority: int
     """The automatic choice takes the highest priority that is available."""
     unavailable: Callable[[], str | None]
@@ -46,17 +48,18 @@ class Backend:
     traceable: bool
     """Whether torch.compile can trace it."""
 
-    def unsuitable(self, device: str, tracing: bool) -> str | None:
+    def unsuitable(self, device: str, tracing: bool, by_name: bool = False) -> str | None:
         """Return why it is not made for this call, or None when it is."""
-        if self.devices is not None and device not in self.devices:
+        elsewhere = self.devices is not None and device not in self.devices
+        if self.devices is not None and elsewhere and not (by_name and device in self.on_request):
             return f"it runs on {', '.join(sorted(self.devices))} only"
         if tracing and not self.traceable:
             return "torch.compile cannot trace it"
         return None
 
     def refusal(self, device: str, tracing: bool) -> str | None:
-        """Return why this backend cannot run on `device`, or None when it can."""
-        return self.unsuitable(device, tracing) or self.unavailable()
+        """Return why this backend, chosen by name, cannot run on `device`, or None when it can."""
+        return self.unsuitable(device, tracing, by_name=True) or self.unavailable()
 
 
 def _always_available() -> str | None:
@@ -84,6 +87,7 @@ def register(
     backend: str,
     *,
     devices: Collection[str] | None = None,
+    on_request: Collection[str] = (),
     priority: int = TORCH_PRIORITY,
     unavailable: Callable[[], str | None] = _always_available,
     traceable: bool = True,
@@ -94,7 +98,9 @@ def register(
         op: name of the op; the function takes the op's public arguments.
         backend: name of the implementation.
         devices: device types it runs on; None for all.
-        priority: the automatic choice prefers the highest (reference -100, torch 0, cpu 10).
+        on_request: device types on which it runs too, but only where it is chosen by name.
+        priority: the automatic choice prefers the highest (reference -100, torch 0, cpu 10,
+            triton 20).
         unavailable: called at the first automatic or explicit choice; returns the reason why
             the backend cannot run on this machine, or None.
         traceable: False keeps it from being chosen inside torch.compile.
@@ -103,7 +109,9 @@ def register(
 
     def decorate(function: ImplementationT) -> ImplementationT:
         table = _backends.setdefault(op, {})
-        table[backend] = Backend(backend, kinds, priority, unavailable, traceable)
+        table[backend] = Backend(
+            backend, kinds, frozenset(on_request), priority, unavailable, traceable
+        )
         _functions[op, backend] = function
         _resolved.clear()
         return function

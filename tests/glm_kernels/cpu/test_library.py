@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def builder(monkeypatch, tmp_path):
+def builder():
     """The build hook as a module, and its target in a folder of the test."""
     specification = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
     module = importlib.util.module_from_spec(specification)
