@@ -181,6 +181,13 @@ def test_prefix_is_applied_when_it_lies_among_the_weights_or_is_named(tmp_path, 
     assert f"does not go along: use it with --prefix {folder}" in caplog.text
 
 
+def test_fault_of_the_prefix_is_told_before_the_weights_are_read(tmp_path, monkeypatch):
+    folder = whole_checkpoint(tmp_path, tiny_model("chatglm2-6b", vocab_size=10300), {})
+    monkeypatch.setattr("glm_core.checkpoint.loading.WeightReader", None)
+    with pytest.raises(CheckpointError, match="absent does not exist"):
+        load_model(folder, prefix=tmp_path / "absent")
+
+
 def test_model_with_a_prefix_is_not_saved_without_it(tmp_path):
     model = tiny_model("chatglm2-6b", vocab_size=10300)
     save_file(released(model.config, "chatglm2"), tmp_path / "prefix.safetensors")

@@ -103,7 +103,7 @@ def load_model(
     """
     from glm_core.tokenizer.loading import load_tokenizer
     from glm_core.train.precision import resolve_device
-    from glm_core.tune.prefix_file import has_prefix, load_prefix
+    from glm_core.tune.prefix_file import has_prefix, read_prefix
 
     how, where = _quantize_kind(quantize), resolve_device(str(device), "device")
     folder = resolve_model(name_or_folder)
@@ -120,6 +120,10 @@ def load_model(
     if on_plan is not None:
         on_plan(plan)
     tokenizer = load_tokenizer(folder, tokenizer_kind)
+    if prefix is None and has_prefix(checkpoint.files):
+        prefix = folder
+    # before the weights, which may take minutes
+    encoder = None if prefix is None else read_prefix(checkpoint.config, prefix)
     begin, total = time.monotonic(), plan.weights + plan.offloaded
     line = Progress("loading", total / 1e6, "MB") if progress else None
     reader = WeightReader(checkpoint, kind, bits, where, line)
@@ -127,10 +131,8 @@ def load_model(
     if not plan.is_small:
         mapped = f", {readable(reader.mapped_bytes)} of it mapped" if reader.mapped_bytes else ""
         logger.info("loaded %s in %.1f s%s", readable(total), time.monotonic() - begin, mapped)
-    if prefix is None and has_prefix(checkpoint.files):
-        prefix = folder
-    if prefix is not None:
-        load_prefix(model, prefix)
+    if encoder is not None:
+        model.prefix = encoder.to(where)
     return model.eval(), tokenizer
 
 

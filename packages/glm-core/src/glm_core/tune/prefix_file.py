@@ -10,6 +10,7 @@ from torch import Tensor
 
 from glm_core.checkpoint.files import CheckpointError, write_safetensors
 from glm_core.checkpoint.folder import WeightFolder, open_folder
+from glm_core.model.config import TransformerConfig
 from glm_core.model.transformer import Transformer
 from glm_core.tune.prefix import PrefixEncoder, prefix_width
 
@@ -44,12 +45,18 @@ def load_prefix(model: Transformer, path: Path | str) -> PrefixEncoder:
         CheckpointError: the file cannot be read, holds no prefix encoder, or one whose sizes are
             not those of the model.
     """
-    path = Path(path)
-    tensors = _prefix_tensors(path)
-    encoder = _empty_encoder(model, tensors, path)
-    encoder.load_state_dict(tensors, assign=True)
+    encoder = read_prefix(model.config, path)
     encoder.to(model.word_embeddings.weight.device).train(model.training)
     model.prefix = encoder
+    return encoder
+
+
+def read_prefix(config: TransformerConfig, path: Path | str) -> PrefixEncoder:
+    """Reads a prefix encoder for a model that need not be there yet; see `load_prefix`."""
+    path = Path(path)
+    tensors = _prefix_tensors(path)
+    encoder = _empty_encoder(config, tensors, path)
+    encoder.load_state_dict(tensors, assign=True)
     return encoder
 
 
@@ -87,7 +94,9 @@ def _prefix_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _empty_encoder(model: Transformer, tensors: dict[str, Tensor], path: Path) -> PrefixEncoder:
+def _empty_encoder(
+    config: TransformerConfig, tensors: dict[str, Tensor], path: Path
+) -> PrefixEncoder:
     """Returns an encoder without storage, of the sizes the tensors have.
 
     Raises:
@@ -97,10 +106,9 @@ def _empty_encoder(model: Transformer, tensors: dict[str, Tensor], path: Path) -
     prefix_len, columns = table.shape if table.dim() == 2 else (0, 0)
     middle = tensors["trans.0.bias"].numel() if "trans.0.bias" in tensors else 0
     with torch.device("meta"):
-        encoder = PrefixEncoder(model.config, max(prefix_len, 1), middle > 0, middle, columns)
+        encoder = PrefixEncoder(config, max(prefix_len, 1), middle > 0, middle, columns)
     for name, expected in encoder.state_dict().items():
         if tensors[name].shape != expected.shape:
-            config = model.config
             raise CheckpointError(
                 f"{path} does not fit the model: {name} ({_SHAPES[name]}) has shape "
                 f"{list(tensors[name].shape)}, the model needs {list(expected.shape)}; a prefix "
