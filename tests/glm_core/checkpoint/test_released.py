@@ -274,6 +274,12 @@ def test_error_lists_the_formats_when_none_matches(tmp_path):
     refuse(tmp_path / "source", r"is in no known format .*bert\.encoder.*--from, one of glm-lab, ")
 
 
+def test_error_names_the_flag_when_there_is_a_prefix_alone(tmp_path):
+    prefix = {"transformer.prefix_encoder.embedding.weight": torch.ones(2, 4)}
+    write_chatglm2(tmp_path / "source", prefix)
+    refuse(tmp_path / "source", "holds a prefix encoder alone: load the model .* with --prefix")
+
+
 def test_error_when_the_format_named_is_another(tmp_path):
     write_chatglm2(tmp_path / "source", chatglm2_state())
     refuse(tmp_path / "source", "lacks 'vocab_size'", format="chatglm")

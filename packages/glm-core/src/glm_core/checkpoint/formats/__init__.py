@@ -55,6 +55,11 @@ def detect(folder: WeightFolder) -> Format:
     for format in FORMATS.values():
         if format.matches(folder):
             return format
+    if all(".prefix_encoder." in f".{name}" for name in folder.tensors):
+        raise CheckpointError(
+            f"{folder.path} holds a prefix encoder alone: load the model that it was tuned for, "
+            "with --prefix and this folder"
+        )
     names = ", ".join(sorted(folder.tensors)[:3])
     raise CheckpointError(
         f"{folder.path} is in no known format (its tensors begin with {names}): name it with "
