@@ -267,6 +267,11 @@ def test_progress_counts_the_resident_bytes_when_loaded() -> None:
     assert sizes == expected
 
 
+def test_report_has_whole_numbers_when_it_is_fast() -> None:
+    report = OffloadReport(0, 3, 1_000_000, 1.2345e9)
+    assert "about 1,234 tokens/s" in str(report)
+
+
 def test_report_reads_as_a_sentence_when_printed() -> None:
     report = OffloadReport(12, 40, 9_100_000_000, 3.6e9)
     assert str(report) == (

@@ -51,9 +51,11 @@ class OffloadReport:
     def __str__(self) -> str:
         if not self.bytes_per_token:
             return f"offload: all {self.num_layers} layers resident, nothing is read per token"
+        rate = self.tokens_per_second
+        speed = f"{rate:.2g}" if rate < 10 else f"{rate:,.0f}"
         return (
             f"offload: {self.resident} of {self.num_layers} layers resident, each token reads "
-            f"{readable(self.bytes_per_token)}, which allows about {self.tokens_per_second:.2g} "
+            f"{readable(self.bytes_per_token)}, which allows about {speed} "
             f"tokens/s at the measured {readable(self.bytes_per_second)}/s"
         )
 
