@@ -50,8 +50,8 @@ class Backend:
 
     def unsuitable(self, device: str, tracing: bool, by_name: bool = False) -> str | None:
         """Return why it is not made for this call, or None when it is."""
-        elsewhere = self.devices is not None and device not in self.devices
-        if self.devices is not None and elsewhere and not (by_name and device in self.on_request):
+        requested = by_name and device in self.on_request
+        if self.devices is not None and device not in self.devices and not requested:
             return f"it runs on {', '.join(sorted(self.devices))} only"
         if tracing and not self.traceable:
             return "torch.compile cannot trace it"

@@ -1,0 +1,59 @@
+"""Kernels for GPUs: NVIDIA from compute capability 8.0 on, and AMD where Triton runs.
+
+Importing this package registers them as backend ``triton``, which the automatic choice takes for
+tensors on a GPU; triton itself is imported at the first call. Under ``TRITON_INTERPRET=1`` they
+run on the CPU where they are chosen by name, slowly, for tests.
+
+torch.compile gets the plain formula of backend ``torch`` for what it fuses well by itself, and the
+kernels for what it does not: attention and weight-only products, which are custom ops.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glm_kernels.registry import TRITON_PRIORITY, Implementation, dispatch, register
+from glm_kernels.triton.launch import INTERPRETED, unavailable
+
+_MODULES = {
+    "rms_norm": "norm",
+    "layer_norm": "norm",
+    "add_rms_norm": "norm",
+    "add_layer_norm": "norm",
+}
+"""The file that holds an op, under the name of the op."""
+
+_TRACEABLE = frozenset({"attention", "linear_weight_only"})
+
+
+@cache
+def _implementation(op: str) -> Implementation:
+    module = importlib.import_module(f"glm_kernels.triton.{_MODULES[op]}")
+    function: Implementation = getattr(module, op)
+    return function
+
+
+def _register(op: str) -> None:
+    @register(
+        op,
+        "triton",
+        devices={"cuda"},
+        on_request={"cpu"} if INTERPRETED else (),
+        priority=TRITON_PRIORITY,
+        unavailable=unavailable,
+        traceable=op in _TRACEABLE,
+    )
+    def call(first: Tensor, *arguments: Any) -> Any:
+        if first.dtype == torch.float64:  # the kernels compute in fp32
+            return dispatch(op, first.device.type, "torch")(first, *arguments)
+        with torch.cuda.device_of(first):  # Triton launches on the current device
+            return _implementation(op)(first, *arguments)
+
+
+for _op in _MODULES:
+    _register(_op)
