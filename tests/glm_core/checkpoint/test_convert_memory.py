@@ -20,7 +20,7 @@ from glm_core.checkpoint.formats import FORMATS
 from glm_core.checkpoint.formats.glm_lab import parameter_shapes
 from glm_core.checkpoint.keymap import entries, expand, shape_on_rank
 from glm_core.model.presets import preset
-from glm_core.quantize.rows import SCALE_SUFFIX
+from glm_core.quantize.layout import SCALE_SUFFIX
 from glm_core.testing import tiny_config
 
 logger = logging.getLogger(__name__)

@@ -151,7 +151,7 @@ def test_result_is_the_same_when_rows_are_worked_on_in_chunks(
     weight = torch.randn(19, 10)
     whole = quantize_rows(weight, bits)
     value = dequantize_rows(*whole, bits, torch.float32)
-    monkeypatch.setattr(rows_module, "_CHUNK_ELEMENTS", 40)
+    monkeypatch.setattr(rows_module, "CHUNK_ELEMENTS", 40)
     chunked = quantize_rows(weight, bits)
     assert all(torch.equal(a, b) for a, b in zip(whole, chunked, strict=True))
     assert torch.equal(dequantize_rows(*chunked, bits, torch.float32), value)

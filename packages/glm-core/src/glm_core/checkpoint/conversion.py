@@ -6,6 +6,7 @@ No more than one parameter, and what one rank stores of it, is in memory at any 
 from __future__ import annotations
 
 from dataclasses import fields
+from enum import Enum
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ from glm_core.checkpoint.stored import StoredTensor, contiguous_stride
 from glm_core.checkpoint.writer import Kind, ShardedWriter
 from glm_core.model.config import TransformerConfig
 from glm_core.progress import Progress
-from glm_core.quantize.rows import SCALE_SUFFIX, packed_columns, quantize_rows
+from glm_core.quantize.layout import SCALE_SUFFIX, packed_columns
+from glm_core.quantize.rows import quantize_rows
 
 LINEARS = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
 """What the released quantized checkpoints store as int8 rows."""
@@ -248,7 +250,11 @@ def _check_holds(source: Checkpoint, format: Format, config_json: dict[str, Any]
         theirs = format.read_config(_imagined(source, format, config_json))
     except ValueError as error:
         raise ValueError(f"{refusal}: {fault or error}") from error
-    for field in fields(TransformerConfig):
+    # kinds before numbers: another kind gives the same shapes other sizes
+    by_kind = sorted(
+        fields(TransformerConfig), key=lambda field: not isinstance(getattr(ours, field.name), Enum)
+    )
+    for field in by_kind:
         mine, other = getattr(ours, field.name), getattr(theirs, field.name)
         if mine != other and field.name not in UNSTORED:
             raise ValueError(f"{refusal}: it means {field.name}={other}, and the model has {mine}")

@@ -13,7 +13,7 @@ from glm_core.checkpoint.formats import Format
 from glm_core.checkpoint.keymap import Entry, Table, ignores, shape_on_rank
 from glm_core.checkpoint.stored import StoredTensor
 from glm_core.model.config import TransformerConfig
-from glm_core.quantize.rows import SCALE_SUFFIX
+from glm_core.quantize.layout import SCALE_SUFFIX
 
 STATE_DICT = "module."
 """What DeepSpeed, Megatron and SwissArmyTransformer keep the weights under."""

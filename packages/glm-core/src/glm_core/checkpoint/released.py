@@ -23,7 +23,8 @@ from glm_core.checkpoint.keymap import (
 )
 from glm_core.checkpoint.stored import StoredTensor
 from glm_core.model.config import TransformerConfig
-from glm_core.quantize.rows import SCALE_SUFFIX, dequantize_rows, row_chunks
+from glm_core.quantize.layout import SCALE_SUFFIX
+from glm_core.quantize.rows import dequantize_rows, row_chunks
 
 _CHUNK_ELEMENTS = 1 << 21
 

@@ -13,7 +13,8 @@ from glm_core.checkpoint.released import Checkpoint
 from glm_core.progress import Progress
 from glm_core.quantize.linear import RowQuantizedLinear
 from glm_core.quantize.quantize import quantize_
-from glm_core.quantize.rows import SCALE_SUFFIX, quantize_rows
+from glm_core.quantize.layout import SCALE_SUFFIX
+from glm_core.quantize.rows import quantize_rows
 
 if TYPE_CHECKING:
     from glm_core.model.transformer import Transformer

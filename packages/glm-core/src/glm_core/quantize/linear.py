@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from glm_core.quantize.rows import multiply_out, packed_columns, quantize_rows, row_chunks
+from glm_core.quantize.layout import packed_columns
+from glm_core.quantize.rows import multiply_out, quantize_rows, row_chunks
 
 _FEW_TOKENS = 32
 _BLOCK_FEW, _BLOCK_MANY = 1 << 19, 1 << 21

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from glm_core.quantize.rows import SCALE_SUFFIX, quantize_rows
+from glm_core.quantize.layout import SCALE_SUFFIX
+from glm_core.quantize.rows import quantize_rows
 
 
 def quantize_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
