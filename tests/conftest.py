@@ -16,6 +16,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import pytest
 import torch
 
+# Before Triton is imported: without a GPU its interpreter runs the GPU kernels on the CPU.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 @pytest.fixture(autouse=True)
 def fixed_seed() -> Iterator[None]:

@@ -39,6 +39,43 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Te
     return out
 
 
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Add a layer's result to the residual stream, and take the `rms_norm` of the sum.
+
+    Args:
+        x: [..., D].
+        residual: shape of x.
+        weight: [D].
+        eps: added to the mean square.
+
+    Returns:
+        (norm, new residual stream), both [..., D]; the stream in the wider dtype of x and residual.
+    """
+    out: tuple[Tensor, Tensor] = dispatch("add_rms_norm", x.device.type)(x, residual, weight, eps)
+    return out
+
+
+def add_layer_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """As `add_rms_norm`, with `layer_norm`.
+
+    Args:
+        x: [..., D].
+        residual: shape of x.
+        weight: [D].
+        bias: [D] or None.
+        eps: added to the variance.
+
+    Returns:
+        (norm, new residual stream), both [..., D], in the wider dtype of x and residual.
+    """
+    out: tuple[Tensor, Tensor] = dispatch("add_layer_norm", x.device.type)(
+        x, residual, weight, bias, eps
+    )
+    return out
+
+
 @register("rms_norm", "torch")
 def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if weight.dtype == x.dtype:
@@ -49,3 +86,17 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 @register("layer_norm", "torch")
 def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
+
+
+@register("add_rms_norm", "torch")
+def _add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    stream = residual + x
+    return rms_norm(stream, weight, eps), stream
+
+
+@register("add_layer_norm", "torch")
+def _add_layer_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    stream = residual + x
+    return layer_norm(stream, weight, bias, eps), stream

@@ -39,6 +39,24 @@ def layer_norm(x_D: Tensor, weight_D: Tensor, bias_D: Tensor | None, eps: float)
     return (out if bias_D is None else out + bias_D).to(x_D.dtype)
 
 
+@register("add_rms_norm", "reference", priority=PRIORITY)
+def add_rms_norm(
+    x_D: Tensor, residual_D: Tensor, weight_D: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """`rms_norm` of ``residual + x``, and that sum."""
+    stream_D = residual_D + x_D
+    return rms_norm(stream_D, weight_D, eps), stream_D
+
+
+@register("add_layer_norm", "reference", priority=PRIORITY)
+def add_layer_norm(
+    x_D: Tensor, residual_D: Tensor, weight_D: Tensor, bias_D: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor]:
+    """`layer_norm` of ``residual + x``, and that sum."""
+    stream_D = residual_D + x_D
+    return layer_norm(stream_D, weight_D, bias_D, eps), stream_D
+
+
 def rope_tables(
     position_ids_BT: Tensor, rotary_dim: int, theta: float, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
 """Which implementation of an op runs: a table of backends and the choice among them.
 
 Every op has the backends ``reference`` (plain formulas, the oracle) and ``torch`` (stock PyTorch
-calls); some have ``cpu`` (fewer passes over memory) and ``triton`` (kernels for GPUs). These register
-themselves beside the first two with a higher priority. The choice is made once per (op, device) and remembered, so a call
-costs one dictionary lookup.
+calls); some have ``cpu`` (fewer passes over memory) and ``triton`` (kernels for GPUs), which
+register themselves beside the first two with a higher priority. The choice is made once per (op,
+device) and remembered, so a call costs one dictionary lookup.
 
 The environment variable ``GLM_KERNELS_BACKEND`` makes an explicit choice for every op
 (``reference``) or for some (``rms_norm=reference,gelu=torch``); `use_backend` does so in code.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from glm_kernels.registry import TRITON_PRIORITY, Implementation, dispatch, register
-from glm_kernels.triton.launch import INTERPRETED, unavailable
+from glm_kernels.triton.launch import INTERPRETED, device_of, unavailable
 
 _MODULES = {
     "rms_norm": "norm",
@@ -51,7 +51,7 @@ def _register(op: str) -> None:
     def call(first: Tensor, *arguments: Any) -> Any:
         if first.dtype == torch.float64:  # the kernels compute in fp32
             return dispatch(op, first.device.type, "torch")(first, *arguments)
-        with torch.cuda.device_of(first):  # Triton launches on the current device
+        with device_of(first):
             return _implementation(op)(first, *arguments)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
+from torch import Tensor
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Triton's interpreter runs the kernels on the CPU, slowly: for tests. Triton reads the variable
@@ -32,6 +34,11 @@ def unavailable() -> str | None:
     if torch.version.hip is None and capability < OLDEST:
         return f"the GPU is of compute capability {capability}; the kernels need {OLDEST} or later"
     return None
+
+
+def device_of(tensor: Tensor) -> AbstractContextManager[None]:
+    """Make the tensor's GPU the current one: Triton launches there."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 @cache

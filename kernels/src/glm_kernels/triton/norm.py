@@ -217,10 +217,10 @@ class _Norm(torch.autograd.Function):
         gate, bias, residual = _contiguous(gate), _contiguous(bias), _contiguous(residual)
         samples, size = weight.numel() // x.shape[-1], x.shape[-1]
         rows = x.numel() // max(1, samples * size)
-        out_dtype = torch.promote_types(x.dtype, weight.dtype) if rms else x.dtype
-        out = torch.empty_like(x, dtype=out_dtype)
         adds = residual is not None or gate is not None
         stream = torch.empty_like(x, dtype=_stream_dtype(x, residual)) if adds else x
+        out_dtype = torch.promote_types(stream.dtype, weight.dtype) if rms else stream.dtype
+        out = torch.empty_like(x, dtype=out_dtype)
         mean, rstd = x.new_empty(2, samples, rows, dtype=torch.float32)
         block = power_of_two(size)
         tile = max(1, min(TILE // block, power_of_two(rows)))
@@ -239,8 +239,9 @@ class _Norm(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.dtypes = [None if part is None else part.dtype for part in (x, residual, bias)]
         ctx.rms, ctx.tile = rms, tile
-        if not adds:
-            ctx.mark_non_differentiable(stream := x.new_empty(0))
+        if not adds:  # an input must not be returned as an output
+            stream = x.new_empty(0)
+            ctx.mark_non_differentiable(stream)
         return out, stream
 
     @staticmethod
