@@ -248,6 +248,9 @@ class Recorded:
     def encode(self, text: str) -> list[int]:
         return RECORDED[self._kind][text]
 
+    def has(self, name: str) -> bool:
+        return name in ROLES
+
     def token_id(self, name: str) -> int:
         first = ["<|endoftext|>"] if self._kind == "glm4" else []
         names = [*first, "[MASK]", "[gMASK]", "[sMASK]", "<|startofpiece|>", "<eop>", *ROLES]

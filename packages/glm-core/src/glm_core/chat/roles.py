@@ -151,8 +151,18 @@ def _frame(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
 
 
 def role_id(tokenizer: Tokenizer, role: Role) -> int:
-    """Returns the token that begins a message."""
-    return tokenizer.token_id(f"<|{role.value}|>")
+    """Returns the token that begins a message.
+
+    Raises:
+        ValueError: the tokenizer has none.
+    """
+    name = f"<|{role.value}|>"
+    if not tokenizer.has(name):
+        raise ValueError(
+            f"the {tokenizer.kind} tokenizer has no {name}, with which the chatglm3 and glm4 "
+            "formats begin a message: use the format that the model was tuned on (--format)"
+        )
+    return tokenizer.token_id(name)
 
 
 def split_system(messages: Sequence[Message]) -> tuple[str, list[Message]]:
