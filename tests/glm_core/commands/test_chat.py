@@ -85,6 +85,15 @@ def test_each_line_is_answered_when_lines_are_piped(run: Any, kind: str, tmp_pat
     assert err.count("8 tokens, ") == 2 and "/1024" in err and f"messages to {path}" in err
 
 
+def test_tilde_is_the_own_folder_when_a_file_is_named(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    status, _, err = run("glm4", "a\n/save ~/chat.json\n/clear\n/load ~/chat.json\n")
+    assert status == 0 and "loaded 2 messages from ~/chat.json" in err
+    assert (tmp_path / "chat.json").is_file()
+
+
 def test_json_tells_each_answer_on_a_line(run: Any) -> None:
     status, out, _ = run("glm4", "hello\n/undo\nhello again\n", "--json", "--context", "100")
     assert status == 0
@@ -134,7 +143,7 @@ def test_left_out_turns_are_told(run: Any) -> None:
         ("glm4", "", ["--load", "nowhere"], "nowhere is missing; give a file that was written"),
         ("glm4", "", ["--tools", "nowhere"], "nowhere is missing; --tools takes a JSON file"),
         ("chatglm2", "", ["--system", "x"], "the chatglm2 format has no place for a system"),
-        ("chatglm2", "", ["--format", "glm4"], "tokenizer has no special token"),
+        ("chatglm2", "", ["--format", "glm4"], "chatglm2 tokenizer has no <|user|>, with which"),
         ("nowhere", "", [], "nowhere"),
     ],
 )

@@ -167,11 +167,11 @@ class ChatTerminal:
         self._note(f"taken back: {undone[0].content}" if undone else "there is nothing to undo")
 
     def _save(self, rest: str) -> None:
-        self._session.save(_needed(rest, "/save"))
+        self._session.save(_file(rest, "/save"))
         self._note(f"saved {len(self._session.messages)} messages to {rest}")
 
     def _load(self, rest: str) -> None:
-        self._session.load(_needed(rest, "/load"))
+        self._session.load(_file(rest, "/load"))
         self._note(f"loaded {len(self._session.messages)} messages from {rest}")
 
     def _system(self, rest: str) -> None:
@@ -274,10 +274,11 @@ def printable(text: str) -> str:
     return "".join(char for char in text if char.isprintable() or char in "\n\t")
 
 
-def _needed(rest: str, command: str) -> str:
+def _file(rest: str, command: str) -> str:
+    """The file that a command names; ~ is the user's own folder, as in a shell."""
     if not rest:
         raise ValueError(f"{command} needs a file: {command} FILE")
-    return rest
+    return os.path.expanduser(rest)
 
 
 def _utf8(line: str) -> str | None:
