@@ -241,6 +241,13 @@ def test_error_names_the_field_when_one_thing_differs(tmp_path, family, format, 
         convert(tmp_path / "ours", tmp_path / "there", format)
 
 
+def test_error_names_the_kind_when_sizes_follow_from_it(tmp_path):
+    """Without the gate, the same rows would be twice as many of the second projection."""
+    write_ours(tmp_path / "ours", model_of("glm-base"))
+    with pytest.raises(ValueError, match="cannot hold this model: it means residual=deepnorm"):
+        convert(tmp_path / "ours", tmp_path / "there", "glm-130b")
+
+
 def test_fields_that_a_format_has_no_place_for_survive(tmp_path):
     changes = {
         "prompt_frame": "cls_eos",
