@@ -46,6 +46,17 @@ def test_values_come_back_when_dequantized():
     assert dequantize_packed(shifted, torch.bfloat16).tolist() == [[7.5, 0.0, 0.0, 4.0]]
 
 
+@pytest.mark.parametrize("rows", [1, 16, 17, 50])
+@pytest.mark.parametrize(("bits", "columns"), [(8, 1), (8, 32), (8, 77), (4, 2), (4, 96)])
+def test_levels_come_back_when_packed_and_dequantized(rows, bits, columns):
+    generator = torch.Generator().manual_seed(rows)
+    top = 1 << (bits - 1)
+    whole = torch.randint(-top, top, (rows, columns), generator=generator, dtype=torch.int8)
+    stored = whole if bits == 8 else (whole[:, 0::2] << 4) | (whole[:, 1::2] & 15)
+    packed = pack_weight(stored, halves(rows), bits=bits)
+    assert torch.equal(dequantize_packed(packed), whole.float())
+
+
 def test_some_blocks_come_back_when_asked_for():
     stored = torch.arange(40 * 32).view(40, 32).to(torch.int8)
     packed = pack_weight(stored, halves(40), bits=8)

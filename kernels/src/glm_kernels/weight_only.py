@@ -7,7 +7,8 @@ The weight is ``scale * (level - zero)``. Levels come as checkpoints hold them: 
 columns to a byte with 4 bits, the even one in the high half, both two's complement. Scales are fp16
 [N], one for each row (the layout of the released GLM weights), or [N, K / group].
 
-Letters: M rows of x, K columns of the weight (inputs), N rows of it (outputs), G groups of a row.
+Letters: M rows of x, K columns of the weight (inputs), N rows of it (outputs), R some of these,
+G groups of a row, C columns of a group.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ UNIT = 32
 GROUPS = (32, 64, 128)
 ActivationBits = Literal[15, 8]
 _CHUNK_ELEMENTS = 1 << 20
+_LOW_HALVES = 0x0F0F0F0F
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +107,16 @@ def dequantize_packed(
         blocks: which blocks; None for all.
     """
     which = slice(None) if blocks is None else blocks
-    levels = _levels_of(packed.levels[which], packed.bits)[:, : packed.in_features].float()
-    scales, zeros = packed.scales[which], packed.zeros
-    width = packed.group or packed.in_features
-    if zeros is not None:
-        levels -= _by_row(zeros[which]).float().repeat_interleave(width, dim=1)
-    levels *= _by_row(scales).float().repeat_interleave(width, dim=1)
+    levels = _levels_of(packed.levels[which], packed.bits)
+    if packed.group is None:
+        levels = levels[:, : packed.in_features]
+    scales_RG1 = _by_row(packed.scales[which]).float()[..., None]
+    weight_RGC = levels.float().view(len(levels), scales_RG1.shape[1], -1)
+    if packed.zeros is not None:
+        weight_RGC -= _by_row(packed.zeros[which]).float()[..., None]
+    weight_RGC *= scales_RG1
     first = which.indices(len(packed.levels))[0] * BLOCK
-    return levels[: packed.out_features - first].to(dtype)
+    return weight_RGC.flatten(1)[: packed.out_features - first].to(dtype)
 
 
 def linear_weight_only(
@@ -161,17 +165,19 @@ def _interleave(levels: Tensor, bits: int, columns: int) -> Tensor:
         raw = levels.view(torch.uint8) ^ 0x88  # level + 8 in both halves
         nibbles = torch.stack((raw >> 4, raw & 15), dim=-1).view(len(levels), -1, 2, 4)
         levels = (nibbles[:, :, 0] | (nibbles[:, :, 1] << 4)).flatten(1)
-    vectors = levels.view(torch.uint8).view(-1, BLOCK, width // 4, 4)
-    return vectors.transpose(1, 2).flatten(1)
+    vectors = levels.contiguous().view(torch.int32).view(-1, BLOCK, width // 4)
+    return vectors.transpose(1, 2).flatten(1).contiguous().view(torch.uint8)
 
 
 def _levels_of(packed: Tensor, bits: int) -> Tensor:
     """Undo `_interleave`: uint8 [blocks, bytes] to int8 [rows, columns]."""
-    flat = packed.view(len(packed), -1, BLOCK, 4).transpose(1, 2).reshape(len(packed) * BLOCK, -1)
+    # 4 bytes of a row are moved as one int32
+    vectors = packed.view(torch.int32).view(len(packed), -1, BLOCK).transpose(1, 2)
+    vectors = vectors.flatten(0, 1).contiguous()
     if bits == 8:
-        return flat.view(torch.int8)
-    vectors = flat.view(len(flat), -1, 4)
-    return torch.stack((vectors & 15, vectors >> 4), dim=2).flatten(1).view(torch.int8) - 8
+        return vectors.view(torch.int8)
+    halves = torch.stack((vectors & _LOW_HALVES, (vectors >> 4) & _LOW_HALVES), dim=-1)
+    return halves.flatten(1).view(torch.int8).sub_(8)
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
