@@ -104,7 +104,7 @@ def test_instruction_sets_agree_when_run_on_one_problem(random, quantized):
             with library.use_isa(name):
                 results.append(linear_weight_only(x, weight.packed))
         for other in results[1:]:
-            # the integers are the same: only fp32 sums over the groups round, measured 1.5e-5 of 120
+            # the integers agree, fp32 sums over the groups round: measured 1.5e-5 of 120
             torch.testing.assert_close(other, results[0], rtol=1e-6, atol=4e-5)
         results.clear()
 
