@@ -25,6 +25,12 @@ _MODULES = {
     "layer_norm": "norm",
     "add_rms_norm": "norm",
     "add_layer_norm": "norm",
+    "apply_rope": "rope",
+    "apply_rope_2d": "rope",
+    "gelu": "activation",
+    "geglu": "activation",
+    "swiglu": "activation",
+    "scale_mask_softmax": "softmax",
 }
 """The file that holds an op, under the name of the op."""
 
