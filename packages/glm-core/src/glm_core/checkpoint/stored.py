@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from glm_core.checkpoint.files import DTYPE_NAMES, CheckpointError
+from glm_core.git_lfs import POINTER_FAULT, is_pointer
 
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 _DAMAGE = (
@@ -140,6 +141,8 @@ def open_tensors(path: Path) -> dict[str, StoredTensor]:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing: copy or download it again")
     try:
+        if is_pointer(path):
+            raise CheckpointError(f"{path} {POINTER_FAULT}")
         tensors = _open_safetensors(path) if path.suffix == ".safetensors" else _open_torch(path)
     except OSError as error:
         raise CheckpointError(_why_unreadable(path, error)) from error

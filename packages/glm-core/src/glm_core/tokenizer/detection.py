@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from glm_core.git_lfs import POINTER_FAULT, is_pointer
 from glm_core.tokenizer.added import ADDED_TOKENS
 from glm_core.tokenizer.base import CONFIG_NAME
 from glm_core.tokenizer.settings import read_settings
@@ -15,6 +16,10 @@ _FILES = (
     "tokenizer.model, ice_text.model, cog-pretrain.model, vocab.txt, vocab.json and merges.txt, "
     "or tokenizer.json"
 )
+_VOCABULARIES = (
+    "tokenizer.model", "ice_text.model", "cog-pretrain.model", "vocab.txt", "vocab.json",
+    "merges.txt", "tokenizer.json",
+)  # fmt: skip
 _RANK_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} \d+\r?\n")
 """A line of a tiktoken file: a token in base 64, and its rank."""
 _OWN_CODE = "tokenization_chatglm.py"
@@ -40,6 +45,17 @@ def detect_kind(folder: Path) -> str:
         f"no tokenizer in {folder}: {fault}; give the folder of a released model, or one that was "
         "saved here"
     )
+
+
+def check_pointers(folder: Path) -> None:
+    """Refuses a folder that was cloned without its large files.
+
+    Raises:
+        ValueError: a vocabulary is a pointer of Git LFS.
+    """
+    for path in (folder / name for name in _VOCABULARIES):
+        if path.is_file() and is_pointer(path):
+            raise ValueError(f"{path} {POINTER_FAULT}")
 
 
 def _by_files(folder: Path) -> Iterator[str]:

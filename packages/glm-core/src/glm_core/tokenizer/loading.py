@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from glm_core.tokenizer.base import CONFIG_NAME
-from glm_core.tokenizer.detection import detect_kind
+from glm_core.tokenizer.detection import check_pointers, detect_kind
 from glm_core.tokenizer.protocol import Tokenizer
 from glm_core.tokenizer.settings import read_settings
 
@@ -40,6 +40,7 @@ def load_tokenizer(folder: Path | str, kind: str | None = None) -> Tokenizer:
             missing, damaged or does not fit the others.
     """
     folder = Path(folder)
+    check_pointers(folder)
     found = kind or detect_kind(folder)
     if found not in KINDS:
         fault = f"{folder / CONFIG_NAME} names tokenizer kind {found!r}"
