@@ -67,6 +67,11 @@ def test_error_when_there_is_nothing(tmp_path):
     refuse(tmp_path, "no weights in .*: expected model.safetensors or pytorch_model.bin")
 
 
+def test_error_names_the_link_when_its_file_is_gone(tmp_path):
+    (tmp_path / "model.safetensors").symlink_to(tmp_path / "blobs" / "1f2e")
+    refuse(tmp_path, r"model\.safetensors is a link to a file that is gone: copy or download")
+
+
 def test_error_names_the_file_when_it_has_a_name_of_its_own(tmp_path):
     save(tmp_path, "codegeex_13b.pt")
     refuse(tmp_path, r"give the path of the file instead of the folder's, .*/codegeex_13b\.pt$")

@@ -87,6 +87,9 @@ def _why_no_weights(path: Path) -> str:
     if shard is not None:
         index = re.sub(r"-\d+-of-\d+(\.\w+)$", r"\1.index.json", shard)
         return f"{path} has {shard} but no {index}, which tells what is in which file: copy it too"
+    broken = next((name for name in found if not (path / name).exists()), None)
+    if broken is not None:
+        return f"{path / broken} is a link to a file that is gone: {REMEDY}"
     if found:
         others = f" or one of {', '.join(found[1:4])}" if found[1:] else ""
         return (
