@@ -11,26 +11,36 @@ from glm_core.cli import emit, make_folder
 if TYPE_CHECKING:
     from glm_core.train.trainer_config import Precision
 
-HELP = "measure speed and peak memory, of training against transformers"
+HELP = "measure speed and peak memory, against what people use today"
 EXAMPLE = """\
   glm bench train
   glm bench train --shape 10m --precision fp32 --rounds 9
   glm bench profile --shape 50m --mode eager --precision fp32
   glm bench checkpoint --released chatglm2-6b --folder /mnt/scratch/6b   # needs 40 GB of disk
-  glm bench offload --released chatglm2-6b --layers 12 --folder /mnt/scratch/6b"""
+  glm bench offload --released chatglm2-6b --layers 12 --folder /mnt/scratch/6b
+  glm bench decode --model-shape chatglm3-6b --against llama.cpp,torch-int4,transformers
+  glm bench decode --model-shape 10m --against transformers --bits 32"""
 
 SHAPES = ("10m", "50m", "vocab65k")
 RELEASED = ("chatglm-6b", "chatglm2-6b", "glm-4-9b")
+DEFAULTS: dict[str, dict[str, int]] = {
+    "decode": {"layers": 0, "bits": 4, "tokens": 16},
+    "offload": {"layers": 12, "bits": 16, "tokens": 8},
+}
+"""What a flag is where it is not given, by what is measured."""
+CHOICES = {"decode": (32, 8, 4), "offload": (16, 8, 4)}
+"""Bits of a weight."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument(
         "what",
-        choices=("train", "profile", "checkpoint", "offload"),
+        choices=("train", "profile", "checkpoint", "offload", "decode"),
         help="train: tokens/s and peak memory; profile: what our step spends its time in; "
         "checkpoint: time and peak memory of converting and loading a released shape; "
-        "offload: tokens/s and peak memory by the number of layers that stay in memory",
+        "offload: tokens/s and peak memory by the number of layers that stay in memory; "
+        "decode: tokens/s with quantized weights against llama.cpp and others",
     )
     parser.add_argument("--shape", action="append", choices=SHAPES, help="default: all of them")
     parser.add_argument("--mode", action="append", choices=("eager", "compiled"))
@@ -43,9 +53,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder", type=Path, help="for the checkpoints; deleted afterwards (a temporary one)"
     )
-    parser.add_argument("--layers", type=int, default=12, help="offload: how many there are")
-    parser.add_argument("--bits", type=int, choices=(16, 8, 4), default=16, help="offload")
-    parser.add_argument("--tokens", type=int, default=8, help="offload: written in each setting")
+    parser.add_argument(
+        "--layers", type=int, help="how many there are; offload: 12, decode: all of the shape's"
+    )
+    parser.add_argument(
+        "--bits", type=int, choices=(32, 16, 8, 4), help="of a weight; offload: 16, decode: 4"
+    )
+    parser.add_argument(
+        "--tokens", type=int, help="offload: written in each setting; decode: in each round"
+    )
+    parser.add_argument(
+        "--model-shape", default="chatglm3-6b", help="decode: a published model, 10m or 50m"
+    )
+    parser.add_argument(
+        "--against",
+        default="llama.cpp,torch-int4,transformers",
+        help="decode: which of llama.cpp, torch-int4 and transformers, with commas between",
+    )
+    parser.add_argument("--batch", type=int, default=1, help="decode: texts written together")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,9 +80,18 @@ def run(args: argparse.Namespace) -> int:
     from glm_core.train.precision import resolve_precision
     from glm_core.train.trainer_config import Precision
 
-    for name in ("rounds", "steps", "layers", "tokens"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} is {getattr(args, name)}: it must be at least 1")
+    for name in ("rounds", "steps", "layers", "tokens", "batch"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} is {value}: it must be at least 1")
+    for name, value in DEFAULTS.get(args.what, {}).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    if args.bits not in CHOICES.get(args.what, (args.bits,)):
+        raise ValueError(
+            f"--bits is {args.bits}: bench {args.what} takes one of "
+            f"{', '.join(map(str, CHOICES[args.what]))}"
+        )
     if args.threads < 0:
         raise ValueError(f"--threads is {args.threads}: it must be 0 or more")
     args.csv = args.csv or Path(f"outputs/bench/{args.what}.csv")
@@ -66,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
         return _checkpoint(args)
     if args.what == "offload":
         return _offload(args, threads)
+    if args.what == "decode":
+        return _decode(args, threads)
     precision = resolve_precision(Precision(args.precision), torch.device("cpu"))
     measure = _train if args.what == "train" else _profile
     return measure(args, precision, threads)
@@ -126,6 +162,27 @@ def _offload(args: argparse.Namespace, threads: int) -> int:
         rows = measure(args.released, args.layers, bits, args.tokens, Path(folder), threads)
     append_csv(rows, args.csv, current_commit())
     emit(args, {"rows": [asdict(row) for row in rows], "csv": str(args.csv)}, as_table(rows))
+    return 0
+
+
+def _decode(args: argparse.Namespace, threads: int) -> int:
+    from glm_core.bench.decode import as_result, as_table, measure
+    from glm_core.bench.train import append_csv, current_commit
+
+    make_folder(args.csv.parent, "--csv")
+    peers = [name.strip() for name in args.against.split(",") if name.strip()]
+    rows = measure(
+        args.model_shape,
+        peers,
+        args.layers,
+        args.batch,
+        args.rounds,
+        args.tokens,
+        threads,
+        args.bits,
+    )
+    append_csv(rows, args.csv, current_commit())
+    emit(args, as_result(rows, args.csv), as_table(rows))
     return 0
 
 
