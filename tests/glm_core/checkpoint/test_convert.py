@@ -315,8 +315,8 @@ def test_rows_are_those_of_quantize_rows_when_quantized_on_the_way(tmp_path, fam
             assert same_bits(checkpoint.read(name), tensor), name
             continue
         levels, scale = quantize_rows(tensor, bits)
-        found = checkpoint.read_rows(name)
-        assert same_bits(found[0], levels) and same_bits(found[1], scale), name
+        found = checkpoint.read_matrix(name)
+        assert same_bits(found.levels, levels) and same_bits(found.scale, scale), name
         expected = dequantize_rows(levels, scale, bits)
         assert same_bits(checkpoint.read(name), expected), name
 
@@ -369,7 +369,7 @@ def test_more_ranks_inherit_the_scales_when_rows_are_resharded(tmp_path, format,
     with pytest.raises(ValueError, match=message):
         convert(tmp_path / "two", tmp_path / "one", format, ranks=1)
     with pytest.raises(ValueError, match="was quantized after 2 ranks"):
-        open_checkpoint(tmp_path / "two").read_rows("layers.0.attention.dense.weight")
+        open_checkpoint(tmp_path / "two").read_matrix("layers.0.attention.dense.weight")
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -16,6 +16,7 @@ from glm_core.infer.kv_cache import KVCache
 from glm_core.model import Transformer
 from glm_core.model.choices import GenerationLayout
 from glm_core.model.presets import preset
+from glm_core.quantize import Layout
 from glm_core.testing import TINY_FAMILIES, tiny_config
 
 GB = 10**9
@@ -60,7 +61,9 @@ def test_plan_is_near_published_figures_when_model_is_released(
     name: str, bits: int | None, context: int, published: float
 ) -> None:
     planner = Planner(preset(name), name)
-    total = planner.plan(Choice(torch.float16, bits, context, planner.config.num_layers)).total
+    total = planner.plan(
+        Choice(torch.float16, bits and Layout(bits), context, planner.config.num_layers)
+    ).total
     # 1.02, 0.76 (the original keeps the tied head twice, 1.1 GB); 1.06, 0.97, 0.95
     assert 0.7 < total / GB / published < 1.1
 
@@ -148,10 +151,10 @@ def test_offers_fit_when_they_are_taken(num_gb: int) -> None:
     offers = str(caught.value).partition("What fits: ")[2].split("; ")
     for offer in offers:
         settings = dict(re.findall(r"(\w+)=(\w+)", offer))
-        bits = {"int8": 8, "int4": 4}.get(settings.get("quantize", ""))
+        layout = {"int8": Layout(8), "int4": Layout(4)}.get(settings.get("quantize", ""))
         context = int(settings.get("context", LONGEST))
         plan = PLANNER.choose(
-            torch.bfloat16, bits, context, budget, may_offload="max_memory" in settings
+            torch.bfloat16, layout, context, budget, may_offload="max_memory" in settings
         )
         assert f"({readable(plan.total)})" in offer
         assert f"keeps {plan.choice.resident} of 40" in offer or plan.choice.resident == LAYERS
@@ -166,7 +169,7 @@ def test_lighter_dtype_is_offered_when_weights_are_float32() -> None:
 def test_refusal_names_the_least_when_nothing_fits() -> None:
     message = refusal(GB // 2, may_offload=True)
     assert "even if no layer stays on the device, but max_memory is 500.0 MB. No set" in message
-    least = PLANNER.plan(Choice(torch.bfloat16, 4, 256, 0)).total
+    least = PLANNER.plan(Choice(torch.bfloat16, Layout(4), 256, 0)).total
     assert f"the least is {readable(least)}, with quantize=int4, context=256 and" in message
 
 

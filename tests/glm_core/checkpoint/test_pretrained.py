@@ -12,7 +12,7 @@ import torch
 from glm_core.checkpoint.loading import load_model
 from glm_core.checkpoint.pretrained import save_pretrained
 from glm_core.model import Transformer
-from glm_core.quantize import quantize_
+from glm_core.quantize import QuantizeConfig, quantize_
 from glm_core.testing import tiny_config, tiny_model
 from glm_core.tokenizer.byte_bpe import ByteBPETokenizer
 
@@ -50,7 +50,7 @@ def test_file_is_small_and_logits_close_when_int8(
 
 def test_quantized_model_stays_so_when_saved(tokenizer: ByteBPETokenizer, tmp_path: Path) -> None:
     model = tiny_model("glm-4-9b", vocab_size=300)
-    quantize_(model, 4)
+    quantize_(model, QuantizeConfig(bits=4))
     save_pretrained(model, tokenizer, tmp_path / "m")
     loaded, _ = load_model(tmp_path / "m")
     state = model.state_dict()

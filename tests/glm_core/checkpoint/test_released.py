@@ -366,9 +366,9 @@ def test_rows_are_read_as_they_are_when_scales_are_wider_but_exact(tmp_path):
     as_rows(state, DENSE)
     state[DENSE + "_scale"] = torch.full((32,), 0.25)
     write_chatglm2(tmp_path / "a", state)
-    scale = open_checkpoint(tmp_path / "a").read_rows("layers.0.attention.dense.weight")[1]
+    scale = open_checkpoint(tmp_path / "a").read_scale("layers.0.attention.dense.weight")
     assert torch.equal(scale, torch.full((32,), 0.25, dtype=torch.float16))
     state[DENSE + "_scale"] = torch.full((32,), 0.1)
     write_chatglm2(tmp_path / "a", state)
     with pytest.raises(CheckpointError, match="has scales of .* that fp16 cannot hold"):
-        open_checkpoint(tmp_path / "a").read_rows("layers.0.attention.dense.weight")
+        open_checkpoint(tmp_path / "a").read_matrix("layers.0.attention.dense.weight")

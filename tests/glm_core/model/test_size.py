@@ -10,6 +10,7 @@ import pytest
 from glm_core.model import Transformer
 from glm_core.model.presets import preset
 from glm_core.model.size import count_parameters, measure
+from glm_core.quantize import Layout
 from glm_core.testing import TINY_FAMILIES, tiny_config
 
 
@@ -18,7 +19,7 @@ def test_every_weight_is_counted_once_when_model_has_no_storage(family: str) -> 
     config = tiny_config(family)
     weights = sum(parameter.numel() for parameter in Transformer(config).parameters())
     assert count_parameters(config) == weights
-    assert measure(config).num_bytes(element=4, bits=None) == 4 * weights
+    assert measure(config).num_bytes(element=4, layout=None) == 4 * weights
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_quantized_bytes_are_those_of_rows_and_scales_when_counted_by_hand() -> 
     rest = 2 * 65024 * 4096 + 4096 + 28 * (4608 + 2 * 4096)
     for bits in (8, 4):
         rows = sum(28 * (out * in_ * bits // 8 + 2 * out) for out, in_ in matrices)
-        assert size.num_bytes(element=2, bits=bits) == rows + 2 * rest
+        assert size.num_bytes(element=2, layout=Layout(bits)) == rows + 2 * rest
     assert size.largest_linear == 2 * 13696 * 4096
 
 

@@ -114,6 +114,7 @@ def _in_child(job: dict[str, Any]) -> dict[str, float]:
 @torch.inference_mode()
 def _run(job: dict[str, Any]) -> dict[str, float]:
     """Loads the model and writes tokens; what an `OffloadRow` says of it."""
+    from glm_core.checkpoint.loading import stored_layouts
     from glm_core.checkpoint.released import open_checkpoint
     from glm_core.checkpoint.weight_reader import WeightReader
     from glm_core.infer.kv_cache import KVCache
@@ -121,7 +122,9 @@ def _run(job: dict[str, Any]) -> dict[str, float]:
 
     torch.set_num_threads(job["threads"])
     folder, tokens = Path(job["folder"]), int(job["tokens"])
-    reader = WeightReader(open_checkpoint(folder), torch.bfloat16, job["bits"], torch.device("cpu"))
+    checkpoint = open_checkpoint(folder)
+    layouts = stored_layouts(checkpoint)
+    reader = WeightReader(checkpoint, torch.bfloat16, layouts, torch.device("cpu"))
     if job["source"] == "disk":
         _forget_pages(folder)
     model = reader.empty_model().eval()

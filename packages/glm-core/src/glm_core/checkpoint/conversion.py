@@ -80,6 +80,13 @@ class Conversion:
                 f"--quantize is int{bits}, but {source.folder} stores int{source.bits} rows, and "
                 "more bits cannot bring back what was rounded: leave it out"
             )
+        grouped = [info.layout for info in map(source.info, source.names()) if info.layout]
+        for layout in grouped:
+            if bits is None and not layout.is_released:
+                raise ValueError(
+                    f"--quantize is keep, but {source.folder} stores {layout}, which no released "
+                    "format has: add --quantize none, or int8 or int4 to round once more, to rows"
+                )
         self.config_json = _config_json(source, format, source.bits if bits is None else bits)
         _check_holds(source, format, self.config_json)
         self.table: Table = expand(format.table(self.config), self.config.num_layers, format.prefix)
@@ -126,8 +133,8 @@ class Conversion:
 
     def _keeps_rows(self, name: str) -> bool:
         """Whether the quantized rows of a parameter pass through as they are."""
-        bits = self._bits_of(name)
-        return bits > 0 and bits == self.source.info(name).bits
+        layout = self.source.info(name).layout
+        return layout is not None and layout.is_released and layout.bits == self._bits_of(name)
 
     def _kinds_of(self, name: str) -> dict[str, Kind]:
         info, bits = self.source.info(name), self._bits_of(name)

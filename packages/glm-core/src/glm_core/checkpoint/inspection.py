@@ -13,7 +13,7 @@ from glm_core.checkpoint.formats import Format
 from glm_core.checkpoint.keymap import Entry, Table, ignores, shape_on_rank
 from glm_core.checkpoint.stored import StoredTensor
 from glm_core.model.config import TransformerConfig
-from glm_core.quantize.layout import SCALE_SUFFIX
+from glm_core.quantize.layout import GROUPS, SCALE_SUFFIX, ZERO_SUFFIX, Layout
 
 STATE_DICT = "module."
 """What DeepSpeed, Megatron and SwissArmyTransformer keep the weights under."""
@@ -27,8 +27,13 @@ class TensorInfo:
     shape: tuple[int, ...]
     dtype: torch.dtype
     """As stored; fp16 for quantized rows."""
-    bits: int | None
-    """8 or 4 when it is stored as quantized rows."""
+    layout: Layout | None
+    """How it is stored when it is quantized."""
+
+    @property
+    def bits(self) -> int | None:
+        """8 or 4 when it is stored quantized."""
+        return None if self.layout is None else self.layout.bits
 
     @property
     def num_elements(self) -> int:
@@ -89,7 +94,7 @@ class Inspection:
             for theirs, size in wanted.items()
         ]
         if len(set(found)) > 1:
-            kinds = sorted({f"int{bits} rows" if bits else _name(dtype) for dtype, bits in found})
+            kinds = sorted({str(layout) if layout else _name(dtype) for dtype, layout in found})
             raise CheckpointError(
                 f"{folder} stores the parts of {name} as {' and '.join(kinds)}: they must be of "
                 f"one kind; {REMEDY}"
@@ -98,38 +103,43 @@ class Inspection:
 
     def _stored(
         self, rank: int, theirs: str, wanted: tuple[int, ...]
-    ) -> tuple[torch.dtype, int | None]:
-        """Dtype and bits of what a rank stores of a parameter."""
+    ) -> tuple[torch.dtype, Layout | None]:
+        """Dtype and layout of what a rank stores of a parameter."""
         tensors, ranks = self.files.ranks[rank], len(self.files.ranks)
         where = f"{self.files.path} (rank {rank})" if ranks > 1 else str(self.files.path)
         if theirs not in tensors:
             raise CheckpointError(f"{where} lacks the tensor {theirs}: {REMEDY}")
         stored, scale = tensors[theirs], tensors.get(theirs + SCALE_SUFFIX)
-        bits = None
+        layout = None
         if stored.dtype == torch.int8 and scale is not None and len(wanted) == 2:
             bits = _bits(stored, wanted)
-            _check_scale(scale, theirs, wanted, where)
+            zero = tensors.get(theirs + ZERO_SUFFIX) if self.format.holds_groups else None
+            if bits and self.format.holds_groups and (zero or len(scale.shape) == 2):
+                layout = _grouped(bits, scale, zero, theirs, wanted, where)
+            else:
+                _check_scale(scale, theirs, wanted, where)
+                layout = Layout(bits) if bits else None
         elif stored.dtype not in _FLOATS:
             raise CheckpointError(
                 f"{where} stores {theirs} as {_name(stored.dtype)}: weights must be float16, "
                 f"bfloat16, float32 or float64, or int8 with {theirs}{SCALE_SUFFIX} beside them; "
                 f"{REMEDY}"
             )
-        if bits is None and stored.shape != wanted:
+        if layout is None and stored.shape != wanted:
             of_ranks = f", from {ranks} ranks," if self.files.is_tensor_parallel else ""
             raise CheckpointError(
                 f"{where} stores {theirs} with shape {list(stored.shape)}: config.json and the "
                 f"other tensors{of_ranks} ask for {list(wanted)}; {REMEDY}"
             )
-        return (torch.float16 if bits else stored.dtype), bits
+        return (torch.float16 if layout else stored.dtype), layout
 
     def _check_extra(self, found: Mapping[str, TensorInfo]) -> None:
         known: set[str] = set()
         for name, info in found.items():
             names = self.entries[name].names
             known.update(names)
-            if info.bits:
-                known.update(theirs + SCALE_SUFFIX for theirs in names)
+            for suffix in info.layout.suffixes if info.layout else ():
+                known.update(theirs + suffix for theirs in names)
         for rank, tensors in enumerate(self.files.ranks):
             for name in tensors:
                 if name not in known and not self._is_ignored(name):
@@ -153,6 +163,31 @@ def _bits(stored: StoredTensor, wanted: tuple[int, ...]) -> int | None:
     if stored.shape[:1] != wanted[:1] or len(stored.shape) != 2:
         return None
     return {wanted[1]: 8, wanted[1] / 2: 4}.get(stored.shape[1])
+
+
+def _grouped(
+    bits: int,
+    scale: StoredTensor,
+    zero: StoredTensor | None,
+    theirs: str,
+    wanted: tuple[int, ...],
+    where: str,
+) -> Layout:
+    """The layout of a matrix whose columns have several scales, or whose scales zero points."""
+    group = wanted[1] // max(1, scale.shape[1]) if len(scale.shape) == 2 else 0
+    if group in (0, *GROUPS):
+        layout = Layout(bits, group, zero is None)
+        kinds = layout.kinds(*wanted) if group == 0 or wanted[1] % group == 0 else {}
+        stored = {SCALE_SUFFIX: scale} | ({} if zero is None else {ZERO_SUFFIX: zero})
+        if kinds and all((t.dtype, t.shape) == kinds[name] for name, t in stored.items()):
+            return layout
+    zeros = "" if zero is None else f" and {theirs}{ZERO_SUFFIX} as {_name(zero.dtype)} "
+    raise CheckpointError(
+        f"{where} stores {theirs}{SCALE_SUFFIX} as {_name(scale.dtype)} {list(scale.shape)}"
+        f"{zeros}{'' if zero is None else list(zero.shape)}: for {list(wanted)} scales must be "
+        f"float16 [{wanted[0]}] or [{wanted[0]}, groups of 32, 64 or 128], zero points int8 of "
+        f"the same shape; {REMEDY}"
+    )
 
 
 def _check_scale(scale: StoredTensor, theirs: str, wanted: tuple[int, ...], where: str) -> None:

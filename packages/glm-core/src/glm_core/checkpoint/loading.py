@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from glm_core.checkpoint.device_memory import free_memory, memory_budget, readable
-from glm_core.checkpoint.formats.glm_lab import GLM_LAB
+from glm_core.checkpoint.formats.glm_lab import GLM_LAB, QUANTIZE
 from glm_core.checkpoint.hub import resolve_model
 from glm_core.checkpoint.memory_plan import MemoryPlan, Planner
 from glm_core.checkpoint.released import Checkpoint, open_checkpoint
 from glm_core.checkpoint.weight_reader import WeightReader
 from glm_core.progress import Progress
+from glm_core.quantize.layout import Layout, QuantizeConfig
+from glm_core.quantize.quantize import layouts_of, pack_
 
 if TYPE_CHECKING:
     from glm_core.model.transformer import Transformer
@@ -53,7 +55,7 @@ def load_model(
     name_or_folder: Path | str,
     dtype: torch.dtype | str | None = None,
     device: str | torch.device = "cpu",
-    quantize: str = "keep",
+    quantize: str | QuantizeConfig = "keep",
     max_memory: int | str | None = None,
     context: int | None = None,
     format: str | None = None,
@@ -77,10 +79,11 @@ def load_model(
         dtype: of the weights that are not quantized. None never rounds: on CUDA as stored; on the
             CPU float32, or bfloat16 if stored so and the CPU multiplies it natively (AMX).
         device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:1", ...
-        quantize: "keep" leaves the matrices of the blocks as they are stored: rows of 8 or 4 bits
-            stay rows. "none" turns stored rows into numbers. "int8" and "int4" quantize each matrix
-            as it is read. What `save_pretrained(..., quantize="int8")` wrote is a compact file, not
-            a quantized model: "keep" turns it into numbers too.
+        quantize: "keep" leaves the matrices of the blocks as they are stored: rows or groups of 8
+            or 4 bits stay so. "none" turns them into numbers. "int8", "int4" and a config quantize
+            each matrix as it is read; the two names mean whole rows, the layout of released
+            weights. What `save_pretrained(..., quantize="int8")` wrote is a compact file, not a
+            quantized model: "keep" turns it into numbers too.
         max_memory: most that the model may use on `device`: bytes, or "6GB", "512MiB".
         context: tokens of prompt and answer that must fit; None for the model's own context, or as
             many as fit.
@@ -105,15 +108,15 @@ def load_model(
     from glm_core.train.precision import resolve_device
     from glm_core.tune.prefix_file import has_prefix, read_prefix
 
-    how, where = _quantize_kind(quantize), resolve_device(str(device), "device")
+    where = resolve_device(str(device), "device")
     folder = resolve_model(name_or_folder)
     checkpoint = open_checkpoint(folder, format)
     checkpoint.config = replace(checkpoint.config, reference_numerics=reference_numerics)
-    bits = _bits(checkpoint, how)
+    layouts = loaded_layouts(checkpoint, quantize)
     kind = _default_dtype(checkpoint, where) if dtype is None else _dtype(dtype)
     budget = memory_budget(where, max_memory)
     plan = Planner(checkpoint.config, str(name_or_folder)).choose(
-        kind, bits, context, budget, may_offload=max_memory is not None
+        kind, _widest(layouts), context, budget, may_offload=max_memory is not None
     )
     show = plan.line if plan.is_small else plan.table
     logger.info(show(f"{name_or_folder} on {where}", budget))
@@ -126,7 +129,7 @@ def load_model(
     encoder = None if prefix is None else read_prefix(checkpoint.config, prefix)
     begin, total = time.monotonic(), plan.weights + plan.offloaded
     line = Progress("loading", total / 1e6, "MB") if progress else None
-    reader = WeightReader(checkpoint, kind, bits, where, line)
+    reader = WeightReader(checkpoint, kind, layouts, where, line)
     model = _load_offloaded(reader, plan) if plan.offloaded else _load_whole(reader)
     if not plan.is_small:
         mapped = f", {readable(reader.mapped_bytes)} of it mapped" if reader.mapped_bytes else ""
@@ -142,6 +145,8 @@ def _load_whole(reader: WeightReader) -> Transformer:
     for name in reader.checkpoint.names():
         tensors |= reader.read(name)
     model.load_state_dict(tensors, assign=True)
+    del tensors
+    pack_(model)
     return model
 
 
@@ -168,6 +173,7 @@ def _load_offloaded(reader: WeightReader, plan: MemoryPlan) -> Transformer:
         hold=hold,
         on_read=reader.count,
     )
+    pack_(model)  # what stays; layers that pass are multiplied as they are stored
     logger.info("%s", layers.report())
     return model
 
@@ -180,25 +186,54 @@ def _quantize_kind(name: str) -> LoadQuantize:
         raise ValueError(f"quantize is {name!r}; use one of: {kinds}") from None
 
 
-def _bits(checkpoint: Checkpoint, how: LoadQuantize) -> int | None:
-    """Bits of the matrices once they are loaded.
+def loaded_layouts(checkpoint: Checkpoint, quantize: str | QuantizeConfig) -> dict[str, Layout]:
+    """Modules whose matrix is quantized once it is loaded, by name; see `load_model`.
 
     Raises:
-        ValueError: more bits are asked for than are stored.
+        ValueError: `quantize` is not valid, or more bits are asked for than are stored.
     """
-    is_compact = checkpoint.format is GLM_LAB and checkpoint.info(_EMBEDDING).bits is not None
-    stored = None if is_compact else checkpoint.bits
+    from glm_core.model.size import meta_transformer
+
+    how = quantize if isinstance(quantize, QuantizeConfig) else _quantize_kind(quantize)
+    if how is LoadQuantize.none:
+        return {}
+    stored = stored_layouts(checkpoint)
     if how is LoadQuantize.keep:
         return stored
-    if how is LoadQuantize.none:
-        return None
-    bits = 8 if how is LoadQuantize.int8 else 4
-    if stored is not None and bits > stored:
+    if not isinstance(how, QuantizeConfig):
+        how = QuantizeConfig(bits=8 if how is LoadQuantize.int8 else 4)
+    fewest = min((layout.bits for layout in stored.values()), default=how.bits)
+    if how.bits > fewest:
         raise ValueError(
-            f"quantize is {how}, but {checkpoint.folder} is stored with int{stored} matrices, and "
-            "more bits cannot bring back what was rounded: use quantize=keep"
+            f"quantize is int{how.bits}, but {checkpoint.folder} is stored with int{fewest} "
+            "matrices, and more bits cannot bring back what was rounded: use quantize=keep"
         )
-    return bits
+    layouts = layouts_of(meta_transformer(checkpoint.config), how)
+    if quantize in ("int8", "int4"):  # what has as many bits already is not rounded again
+        same = {name: kept for name, kept in stored.items() if kept.bits == how.bits}
+        return layouts | {name: same[name] for name in layouts if name in same}
+    return layouts
+
+
+def stored_layouts(checkpoint: Checkpoint) -> dict[str, Layout]:
+    """Modules that are computed with as they are stored, quantized; by name."""
+    from glm_core.model.size import meta_transformer
+
+    is_ours = checkpoint.format is GLM_LAB
+    says_how = QUANTIZE in checkpoint.files.config
+    if is_ours and not says_how and checkpoint.info(_EMBEDDING).bits is not None:
+        return {}  # a compact file: every matrix in it is quantized, to be small
+    every = QuantizeConfig(bits=8, embeddings=says_how, head=says_how)
+    found = {
+        name: checkpoint.info(f"{name}.weight").layout
+        for name in layouts_of(meta_transformer(checkpoint.config), every)
+    }
+    return {name: layout for name, layout in found.items() if layout is not None}
+
+
+def _widest(layouts: Mapping[str, Layout]) -> Layout | None:
+    """The layout to plan memory with: the one that takes most."""
+    return max(layouts.values(), key=lambda layout: layout.bits_per_weight, default=None)
 
 
 def _dtype(dtype: torch.dtype | str) -> torch.dtype:

@@ -11,6 +11,7 @@ from glm_core.checkpoint.device_memory import Budget, readable
 from glm_core.model.choices import GeluForm, GenerationLayout, ScoreOrder
 from glm_core.model.config import TransformerConfig
 from glm_core.model.size import measure
+from glm_core.quantize.layout import Layout
 
 PROMPT = 2048
 """Columns that the working space is planned for at a time."""
@@ -29,8 +30,8 @@ class Choice:
     """What decides how much memory a model takes."""
 
     dtype: torch.dtype
-    bits: int | None
-    """8 or 4 for quantized matrices."""
+    layout: Layout | None
+    """Of quantized matrices."""
     context: int
     """Tokens of prompt and answer that the KV cache holds."""
     resident: int
@@ -38,7 +39,10 @@ class Choice:
 
     def __str__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
-        return dtype if self.bits is None else f"{dtype} with int{self.bits} matrices"
+        if self.layout is None:
+            return dtype
+        groups = "" if self.layout.is_released else f" ({self.layout})"
+        return f"{dtype} with int{self.layout.bits} matrices{groups}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +123,12 @@ class Planner:
             choice.dtype.itemsize,
             self.config.num_layers - choice.resident,
         )
-        layer = self._size.layer.num_bytes(element, choice.bits)
+        layer = self._size.layer.num_bytes(element, choice.layout)
         on_device = choice.resident + min(streamed, STREAMED_LAYERS)
         return MemoryPlan(
             choice=choice,
             num_layers=self.config.num_layers,
-            weights=self._size.outside.num_bytes(element, choice.bits) + on_device * layer,
+            weights=self._size.outside.num_bytes(element, choice.layout) + on_device * layer,
             kv_cache=self._kv_bytes_per_token(element) * choice.context,
             working=self._working_bytes(choice),
             offloaded=streamed * layer,
@@ -133,7 +137,7 @@ class Planner:
     def choose(
         self,
         dtype: torch.dtype,
-        bits: int | None,
+        layout: Layout | None,
         context: int | None,
         budget: Budget | None,
         may_offload: bool,
@@ -142,7 +146,7 @@ class Planner:
 
         Args:
             dtype: of the weights that are not quantized.
-            bits: 8 or 4 for quantized matrices.
+            layout: of quantized matrices.
             context: tokens to hold; None for the model's own, or as many as fit, LEAST_CONTEXT at
                 least.
             budget: what may be used; None if nobody knows.
@@ -152,7 +156,7 @@ class Planner:
             ValueError: it does not fit; says what would.
         """
         longest = self._check_context(context)
-        wanted = self.plan(Choice(dtype, bits, longest, self.config.num_layers))
+        wanted = self.plan(Choice(dtype, layout, longest, self.config.num_layers))
         if budget is None or wanted.total <= budget.num_bytes:
             return wanted
         least = wanted if context else self._cut(wanted, min(longest, LEAST_CONTEXT))
@@ -221,7 +225,7 @@ class Planner:
         if config.reference_numerics and config.score_order != ScoreOrder.fused:
             forward += prompt * prompt * config.num_heads * (2 * 4 + element)  # scores in fp32
         forward += 4 * 4 * config.vocab_size  # logits in fp32, and the sampler's copies
-        if choice.bits is not None:
+        if choice.layout is not None:
             forward += element * self._size.largest_linear
         return forward
 
@@ -303,11 +307,12 @@ def _lighter(choice: Choice) -> list[tuple[str, Choice]]:
     """Choices of dtype and bits that take less than `choice`, each with what to set."""
     narrow = replace(choice, dtype=torch.bfloat16) if choice.dtype.itemsize > 2 else None
     found = [("dtype=bfloat16", narrow)] if narrow else []
+    stored = 16 if choice.layout is None else choice.layout.bits
     for bits in (8, 4):
-        if choice.bits is None or bits < choice.bits:
-            found.append((f"quantize=int{bits}", replace(choice, bits=bits)))
-    if narrow and (choice.bits is None or choice.bits > 4):
-        found.append(("dtype=bfloat16, quantize=int4", replace(narrow, bits=4)))
+        if bits < stored:
+            found.append((f"quantize=int{bits}", replace(choice, layout=Layout(bits))))
+    if narrow and stored > 4:
+        found.append(("dtype=bfloat16, quantize=int4", replace(narrow, layout=Layout(4))))
     return found
 
 

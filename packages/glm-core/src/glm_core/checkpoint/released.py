@@ -24,6 +24,7 @@ from glm_core.checkpoint.keymap import (
 from glm_core.checkpoint.stored import StoredTensor
 from glm_core.model.config import TransformerConfig
 from glm_core.quantize.layout import SCALE_SUFFIX
+from glm_core.quantize.matrix import QuantizedMatrix
 from glm_core.quantize.rows import dequantize_rows, row_chunks
 
 _CHUNK_ELEMENTS = 1 << 21
@@ -58,7 +59,7 @@ class Checkpoint:
 
     @property
     def bits(self) -> int | None:
-        """8 or 4 when the linears are stored as quantized rows."""
+        """8 or 4 when the linears are stored quantized."""
         return next((info.bits for info in self._info.values() if info.bits), None)
 
     def names(self) -> list[str]:
@@ -86,23 +87,25 @@ class Checkpoint:
     def read_into(self, name: str, out: Tensor) -> None:
         """Reads a parameter into `out`, converted to its dtype and device."""
         info = self._info[name]
+        if info.layout is not None and not info.layout.is_released:
+            out.copy_(self.read_matrix(name).dequantize(out.dtype))
+            return
         for stored, scale, views in self._slots(name, out):
             if info.bits is None or scale is None:
                 _load(stored, views)
             else:
                 _fill(views, dequantize_rows(stored.read(), scale.read(), info.bits, out.dtype))
 
-    def read_rows(self, name: str) -> tuple[Tensor, Tensor]:
-        """Reads a parameter that is stored as quantized rows, as it is stored.
-
-        Returns:
-            int8 levels [out, in * bits / 8] and their scale, fp16 [out].
+    def read_matrix(self, name: str) -> QuantizedMatrix:
+        """Reads a parameter that is stored quantized, as it is stored.
 
         Raises:
             CheckpointError: ranks share its columns, so that a row has several scales.
         """
-        scale = self.read_scale(name)
-        return self.read_levels(name), scale
+        layout = self._info[name].layout
+        assert layout is not None, f"{name} is not quantized"
+        scales = {suffix: self.read_scale(name, suffix) for suffix in layout.suffixes[1:]}
+        return QuantizedMatrix.of({"": self.read_levels(name)} | scales, layout)
 
     def read_levels(self, name: str, out: Tensor | None = None) -> Tensor:
         """The levels of quantized rows, int8 [out, in * bits / 8]; into `out` if it is given."""
@@ -116,12 +119,16 @@ class Checkpoint:
             _load(stored, views)
         return levels
 
-    def read_scale(self, name: str) -> Tensor:
-        """The scale of quantized rows, fp16 [out].
+    def read_scale(self, name: str, suffix: str = SCALE_SUFFIX) -> Tensor:
+        """The scales of a quantized matrix, or with the suffix of these its zero points.
 
         Raises:
             CheckpointError: ranks share its columns, so that a row has several scales.
         """
+        layout = self._info[name].layout
+        assert layout is not None, f"{name} is not quantized"
+        if not layout.is_released:
+            return self.files.tensors[self._entries[name].names[0] + suffix].read()
         scales = self.read_scales(name)
         if not same_scales(scales):
             raise CheckpointError(
@@ -141,19 +148,18 @@ class Checkpoint:
             _fill(views, _read_scale(stored, name))
         return [scale]
 
-    def in_one_piece(self, name: str) -> tuple[StoredTensor, StoredTensor | None] | None:
+    def in_one_piece(self, name: str) -> dict[str, StoredTensor] | None:
         """Where a parameter lies as it is needed, so that it can be mapped rather than read.
 
         Returns:
-            The numbers and None, or the quantized rows and their scale; None for a parameter that
-            has to be joined from several tensors.
+            By the suffix of the name: the numbers, or what is stored of a quantized matrix; None
+            for a parameter that has to be joined from several tensors.
         """
-        sources = self._sources(name)
-        if len(sources) != 1:
+        if len(self._sources(name)) != 1:
             return None
-        theirs = self._entries[name].names[0]
-        scale = self.files.tensors.get(theirs + SCALE_SUFFIX) if self._info[name].bits else None
-        return sources[0], scale
+        theirs, layout = self._entries[name].names[0], self._info[name].layout
+        suffixes = ("",) if layout is None else layout.suffixes
+        return {suffix: self.files.tensors[theirs + suffix] for suffix in suffixes}
 
     def _slots(
         self, name: str, out: Tensor

@@ -49,7 +49,7 @@ def _batches(
     model: Transformer, samples: Sequence[Sample], pad_id: int, what: str
 ) -> Iterator[tuple[list[int], Batch]]:
     """Yields (indices of the samples, batch), longest first, so that memory peaks at the start."""
-    device = model.word_embeddings.weight.device
+    device = model.device
     order = sorted(range(len(samples)), key=lambda index: -len(samples[index]))
     progress = Progress(what, sum(map(len, samples)), "tokens")
     while order:

@@ -37,13 +37,12 @@ class DecodingBatch:
     """
 
     def __init__(self, model: Transformer, starts: Sequence[RowStart], capacity: int) -> None:
-        weight = model.word_embeddings.weight
         self.model = model
-        self.device = weight.device
+        self.device = model.device
         self.num_front = 0 if model.prefix is None else model.prefix.prefix_len
         """Columns of a tuned prefix: the cache holds them before all rows, padding included."""
         self.cache = KVCache.for_model(
-            model.config, len(starts), self.num_front + capacity, weight.dtype, weight.device
+            model.config, len(starts), self.num_front + capacity, model.dtype, model.device
         )
         longest = max(len(start.input_ids) for start in starts)
         self.pads = [longest - len(start.input_ids) for start in starts]

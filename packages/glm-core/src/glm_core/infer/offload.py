@@ -71,7 +71,8 @@ def offload_(
     """Fills the resident layers of a model and lets the others stream through it.
 
     Afterwards the model is called as any other and gives the same values, bit for bit. Its weights
-    cannot be trained.
+    cannot be trained. Quantized matrices that pass through are multiplied as they are stored, not
+    by the kernels, which have them in another order.
 
     Args:
         model: has `layers`, blocks of equal shapes on the meta device; the rest is on `device`.

@@ -11,10 +11,9 @@ from torch.overrides import TorchFunctionMode
 
 from glm_core.model.config import TransformerConfig
 from glm_core.model.transformer import Transformer
+from glm_core.quantize.layout import Layout
 
 _DRAWS = frozenset({torch.nn.init.normal_, torch.nn.init.uniform_, torch.nn.init.kaiming_uniform_})
-_SCALE_BYTES = 2
-"""A quantized matrix has one fp16 scale per row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +25,20 @@ class PartSize:
     linear_rows: int
     """Output rows of those matrices."""
     rest: int
-    """Embeddings, head, biases and norms: never quantized."""
+    """Embeddings, head, biases and norms: as a rule not quantized."""
 
-    def num_bytes(self, element: int, bits: int | None) -> int:
+    def num_bytes(self, element: int, layout: Layout | None) -> int:
         """Bytes of the part.
 
         Args:
             element: bytes of a weight that is not quantized.
-            bits: 8 or 4 where matrices are quantized, None where they are not.
+            layout: of the quantized matrices, None where there are none.
         """
-        if bits is None:
+        if layout is None:
             return element * (self.linear + self.rest)
-        return self.linear * bits // 8 + _SCALE_BYTES * self.linear_rows + element * self.rest
+        scales = self.linear // layout.group if layout.group else self.linear_rows
+        matrices = self.linear * layout.bits // 8 + layout.bytes_per_scale * scales
+        return matrices + element * self.rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ class ModelSize:
     largest_linear: int
     """Weights of the largest matrix that quantization replaces."""
 
-    def num_bytes(self, element: int, bits: int | None) -> int:
+    def num_bytes(self, element: int, layout: Layout | None) -> int:
         """Bytes of the whole model; see `PartSize.num_bytes`."""
-        layers = self.num_layers * self.layer.num_bytes(element, bits)
-        return layers + self.outside.num_bytes(element, bits)
+        layers = self.num_layers * self.layer.num_bytes(element, layout)
+        return layers + self.outside.num_bytes(element, layout)
 
 
 class _NoInit(TorchFunctionMode):

@@ -34,6 +34,7 @@ from glm_core.model.positions import (
     build_rotation,
 )
 from glm_core.model.top_query import TopQuery
+from glm_core.quantize.weight import QuantizedWeight
 from glm_kernels import fused_linear_cross_entropy, geglu, gelu, swiglu
 
 if TYPE_CHECKING:
@@ -272,10 +273,25 @@ class Transformer(nn.Module):
     @property
     def compute_dtype(self) -> torch.dtype:
         """Dtype of queries and keys: the weights', or autocast's."""
-        weight = self.word_embeddings.weight
-        if torch.is_autocast_enabled(weight.device.type):
-            return torch.get_autocast_dtype(weight.device.type)
-        return weight.dtype
+        if torch.is_autocast_enabled(self.device.type):
+            return torch.get_autocast_dtype(self.device.type)
+        return self.dtype
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights that are not quantized."""
+        return self._norm_weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._norm_weight.device
+
+    @property
+    def _norm_weight(self) -> Tensor:
+        """A weight that is never quantized."""
+        assert isinstance(self.final_norm.weight, Tensor)
+        return self.final_norm.weight
 
     def blocks(self) -> Iterator[Block]:
         """Yields every block: the layers and, last, that of the top-query layer."""
@@ -286,14 +302,24 @@ class Transformer(nn.Module):
             yield self.top_query.block
 
     @property
+    def head(self) -> nn.Module:
+        """What holds the weight that turns hidden states into logits."""
+        return self.word_embeddings if self.output_layer is None else self.output_layer
+
+    @property
     def head_weight_VD(self) -> Tensor:
-        """The weight that turns hidden states into logits."""
-        head = self.word_embeddings if self.output_layer is None else self.output_layer
-        weight: Tensor = head.weight
-        return weight
+        """The weight that turns hidden states into logits; a quantized one as numbers."""
+        head = self.head
+        if isinstance(head, QuantizedWeight):
+            return head.dequantize(self.compute_dtype)
+        assert isinstance(head.weight, Tensor)
+        return head.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Returns next-token scores, [..., V], for hidden states [..., D]."""
+        head = self.head
+        if isinstance(head, QuantizedWeight):
+            return head.multiply(hidden)
         return nn.functional.linear(hidden, self.head_weight_VD)
 
     def loss(self, hidden_BTD: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:

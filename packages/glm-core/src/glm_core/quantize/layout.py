@@ -2,17 +2,16 @@
 
 A matrix [out, in] of a parameter `NAME.weight` is stored, in files and in `state_dict`, as
 
-    NAME.weight         int8 [out, in * bits / 8]   levels; with 4 bits a byte holds two columns, the
-                                                    even one in its high half, the odd one in its
-                                                    low half, both two's complement
-    NAME.weight_scale   fp16 [out]                  one scale per row (group 0), or
-                        fp16 [out, in / group]      one per `group` columns that lie side by side
-    NAME.weight_zero    int8, shape of the scale    only asymmetric: the level that stands for 0
+    NAME.weight         int8 [out, in * bits / 8]  levels
+    NAME.weight_scale   fp16 [out]                 one scale per row (group 0), or
+                        fp16 [out, in / group]     one per `group` columns that lie side by side
+    NAME.weight_zero    int8, shape of the scale   only asymmetric: the level that stands for 0
 
-and means weight = scale * (level - zero). Per row and symmetric is the layout of released GLM
-weights, bit for bit. Groups lie along the input, so that a share of the columns that is a multiple
-of the group, or any share of the rows, has the same levels whether the matrix is quantized before
-or after it is split among tensor-parallel ranks.
+With 4 bits a byte holds two columns, the even one in its high half, the odd one in its low half,
+both two's complement. It means weight = scale * (level - zero). Per row and symmetric is the layout
+of released GLM weights, bit for bit. Groups lie along the input, so that a share of the columns
+that is a multiple of the group, or any share of the rows, has the same levels whether the matrix is
+quantized before or after it is split among tensor-parallel ranks.
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
+
+import torch
+from torch import Tensor
 
 BITS = (8, 4)
 GROUPS = (32, 64, 128)
@@ -59,11 +61,21 @@ class Layout:
         return self.group == 0 and self.symmetric
 
     @property
+    def bytes_per_scale(self) -> int:
+        """Bytes of a scale with its zero point."""
+        return 2 if self.symmetric else 3
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """What stands after the name of the matrix in the names of what is stored of it."""
+        return ("", SCALE_SUFFIX) if self.symmetric else ("", SCALE_SUFFIX, ZERO_SUFFIX)
+
+    @property
     def bits_per_weight(self) -> float:
         """Bits of a weight with its share of scale and zero point; those of whole rows count 0."""
         if not self.group:
             return float(self.bits)
-        return self.bits + (16 if self.symmetric else 24) / self.group
+        return self.bits + 8 * self.bytes_per_scale / self.group
 
     def groups(self, columns: int) -> int:
         """How many scales a row of so many columns has.
@@ -81,18 +93,27 @@ class Layout:
             )
         return columns // self.group if self.group else 1
 
-    def shapes(self, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
-        """Shape of what is stored of a matrix, by the suffix of its name.
+    def kinds(self, rows: int, columns: int) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Dtype and shape of what is stored of a matrix, by the suffix of its name.
 
         Raises:
             ValueError: the matrix cannot be laid out so.
         """
         scale = (rows, self.groups(columns)) if self.group else (rows,)
-        shapes: dict[str, tuple[int, ...]] = {"": (rows, packed_columns(columns, self.bits))}
-        shapes[SCALE_SUFFIX] = scale
-        if not self.symmetric:
-            shapes[ZERO_SUFFIX] = scale
-        return shapes
+        kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+            "": (torch.int8, (rows, packed_columns(columns, self.bits))),
+            SCALE_SUFFIX: (torch.float16, scale),
+        }
+        return kinds if self.symmetric else kinds | {ZERO_SUFFIX: (torch.int8, scale)}
+
+    def empty(
+        self, rows: int, columns: int, device: torch.device | str | None = None
+    ) -> dict[str, Tensor]:
+        """Memory for what is stored of a matrix, by the suffix of its name."""
+        return {
+            suffix: torch.empty(shape, dtype=dtype, device=device)
+            for suffix, (dtype, shape) in self.kinds(rows, columns).items()
+        }
 
     def __str__(self) -> str:
         where = f"groups of {self.group}" if self.group else "rows"

@@ -1,158 +1,145 @@
-"""A linear layer whose weight is held as quantized rows.
-
-Letters: M tokens, I columns of the weight (inputs), O rows (outputs).
-"""
+"""Linear layers and embeddings whose matrix is quantized."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from glm_core.quantize.layout import packed_columns
-from glm_core.quantize.rows import multiply_out, quantize_rows, row_chunks
+from glm_core.quantize.layout import Layout
+from glm_core.quantize.matrix import quantize_matrix
+from glm_core.quantize.weight import QuantizedWeight
+from glm_kernels import dequantize_packed
 
-_FEW_TOKENS = 32
-_BLOCK_FEW, _BLOCK_MANY = 1 << 19, 1 << 21
-"""Elements of the weight dequantized at once on the CPU, so that they are still in its cache when
-they are multiplied: measured, a 4096 x 11008 weight of 8 bits and one token take 8 ms on two cores
-(bf16: 14 ms) instead of 52 ms (bf16: 120 ms) when the whole of it is dequantized first."""
-_BLOCK_DEVICE = 1 << 25
+_LOOKUP_BLOCKS = 64
+"""Blocks of a packed embedding that are dequantized at once, to take a row out of each."""
 
 
-class RowQuantizedLinear(nn.Module):
-    """y = x W^T + b with W in 8 or 4 bits; W is dequantized to the dtype of x block by block.
-
-    The levels and scales are buffers, `weight` and `weight_scale`: they are not trained. Gradients
-    reach x (and the bias).
+class QuantizedLinear(QuantizedWeight):
+    """y = x W^T + b with W in 8 or 4 bits. Gradients reach x and the bias, W is not trained.
 
     Args:
-        in_features: columns of the weight; even with 4 bits.
+        in_features: columns of the weight.
         out_features: rows of the weight.
-        bits: 8 or 4.
+        layout: of the weight.
         bias: whether there is one, in `dtype`.
         dtype: of the bias.
-    """
 
-    weight: Tensor
-    weight_scale: Tensor
+    Raises:
+        ValueError: the columns cannot be laid out so.
+    """
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
-        bits: int,
+        layout: Layout,
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.in_features, self.out_features, self.bits = in_features, out_features, bits
-        shape = (out_features, packed_columns(in_features, bits))
-        self.register_buffer("weight", torch.zeros(shape, dtype=torch.int8, device=device))
-        scale = torch.ones(out_features, dtype=torch.float16, device=device)
-        self.register_buffer("weight_scale", scale)
+        super().__init__(out_features, in_features, layout, device)
+        self.in_features, self.out_features = in_features, out_features
         zeros = torch.zeros(out_features, dtype=dtype, device=device) if bias else None
         self.bias = None if zeros is None else nn.Parameter(zeros)
 
     @classmethod
-    def from_linear(cls, linear: nn.Linear, bits: int) -> RowQuantizedLinear:
+    def from_linear(cls, linear: nn.Linear, layout: Layout) -> QuantizedLinear:
         """Quantizes a linear layer, whose bias is taken over; on meta, the shapes alone."""
         weight = linear.weight
-        new = cls(linear.in_features, linear.out_features, bits, bias=False, device="meta")
-        if weight.is_meta:
-            new.bias = linear.bias
-            return new
-        new.weight, new.weight_scale = quantize_rows(weight.detach(), bits)
+        new = cls(linear.in_features, linear.out_features, layout, bias=False, device="meta")
         new.bias = linear.bias
+        if not weight.is_meta:
+            new.set_matrix(quantize_matrix(weight.detach(), layout))
         return new
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns [..., O] for x [..., I]."""
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))
-        out: Tensor = _RowQuantizedProduct.apply(x, self.weight, self.weight_scale, self.bits)
-        return out if self.bias is None else out + self.bias.to(out.dtype)
+        """Returns [..., out] for x [..., in]."""
+        return self.multiply(x, self.bias)
 
     def extra_repr(self) -> str:
         return (
-            f"in_features={self.in_features}, out_features={self.out_features}, bits={self.bits}, "
+            f"in_features={self.in_features}, out_features={self.out_features}, {self.layout}, "
             f"bias={self.bias is not None}"
         )
 
-    def _apply(self, fn: Any, recurse: bool = True) -> RowQuantizedLinear:
-        """Moves the module; a change of dtype, as in `model.bfloat16()`, leaves the scales fp16."""
-        scale = self.weight_scale
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.weight_scale.dtype != scale.dtype:
-            self.weight_scale = scale.to(self.weight_scale.device)
-        return self
 
-
-class _RowQuantizedProduct(torch.autograd.Function):
-    """x W^T; the gradient for x dequantizes again rather than keep W."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, levels: Tensor, scale: Tensor, bits: int) -> Tensor:
-        ctx.save_for_backward(levels, scale)
-        ctx.bits = bits
-        x_MI = x.reshape(-1, x.shape[-1])
-        if bits == 4:
-            x_MI = torch.cat((x_MI[:, 0::2], x_MI[:, 1::2]), dim=1)
-        out_MO = x.new_empty((x_MI.shape[0], levels.shape[0]))
-        for rows, w_OI in _weight_blocks(levels, scale, bits, x_MI):
-            if x_MI.shape[0] == 1:
-                torch.mv(w_OI, x_MI[0], out=out_MO[0, rows])
-            else:
-                torch.mm(x_MI, w_OI.t(), out=out_MO[:, rows])
-        return out_MO.view(*x.shape[:-1], levels.shape[0])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        levels, scale = ctx.saved_tensors
-        grad_out = grads[0]
-        grad_MO = grad_out.reshape(-1, levels.shape[0])
-        columns = levels.shape[1] * 8 // ctx.bits
-        # Blocks are summed in fp32: in half precision each addition would round.
-        total_MI = torch.zeros(
-            (grad_MO.shape[0], columns), dtype=torch.float32, device=grad_MO.device
-        )
-        for rows, w_OI in _weight_blocks(levels, scale, ctx.bits, grad_MO):
-            total_MI += grad_MO[:, rows] @ w_OI
-        if ctx.bits == 4:
-            even_MI, odd_MI = total_MI.chunk(2, dim=1)
-            total_MI = torch.stack((even_MI, odd_MI), dim=-1).flatten(1)
-        grad_x = total_MI.to(grad_out.dtype).view(*grad_out.shape[:-1], columns)
-        return grad_x, None, None, None
-
-
-def _weight_blocks(
-    levels: Tensor, scale: Tensor, bits: int, like_M: Tensor
-) -> Iterator[tuple[slice, Tensor]]:
-    """Dequantizes blocks of rows, one after the other, into the same memory.
+class QuantizedEmbedding(QuantizedWeight):
+    """Rows of a quantized table; where the head is the same matrix, `multiply` is the head.
 
     Args:
-        like_M: its dtype is that of the blocks, its number of rows decides their size.
-
-    Yields:
-        Which rows, and the block, valid until the next one: [rows, I]. With 4 bits all even columns
-        come first, then all odd ones.
+        num_embeddings: rows.
+        embedding_dim: columns.
+        layout: of the table.
+        dtype: of what `forward` returns.
+        is_head: whether it is multiplied as well. Only then is it packed.
     """
-    out_features, columns = levels.shape[0], levels.shape[1] * 8 // bits
-    elements = _BLOCK_FEW if like_M.shape[0] <= _FEW_TOKENS else _BLOCK_MANY
-    if levels.device.type != "cpu":
-        elements = _BLOCK_DEVICE
-    blocks = list(row_chunks(out_features, columns, elements))
-    shape = (blocks[0].stop, columns)
-    exact = torch.empty(shape, dtype=torch.float32, device=levels.device)
-    block = exact if like_M.dtype == torch.float32 else torch.empty_like(exact, dtype=like_M.dtype)
-    for rows in blocks:
-        count = rows.stop - rows.start
-        multiply_out(levels[rows], scale[rows], bits, exact[:count])
-        if block is not exact:
-            block[:count].copy_(exact[:count])
-        yield rows, block[:count]
+
+    like: Tensor
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        layout: Layout,
+        dtype: torch.dtype,
+        is_head: bool,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(num_embeddings, embedding_dim, layout, device)
+        self.is_head = is_head
+        # an empty buffer follows the model's dtype, as the weight of nn.Embedding would
+        self.register_buffer("like", torch.empty(0, dtype=dtype, device=device), persistent=False)
+
+    @classmethod
+    def from_embedding(
+        cls, embedding: nn.Embedding, layout: Layout, is_head: bool
+    ) -> QuantizedEmbedding:
+        """Quantizes an embedding; on meta, the shapes alone."""
+        weight = embedding.weight
+        rows, columns = weight.shape
+        new = cls(rows, columns, layout, weight.dtype, is_head, weight.device)
+        if not weight.is_meta:
+            new.set_matrix(quantize_matrix(weight.detach(), layout))
+        return new
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Returns [..., D] for int64 ids [...]."""
+        flat = ids.reshape(-1)
+        if flat.numel() == 0:
+            rows = self.like.new_empty((0, self._size[1]))
+        elif self.packed is not None:
+            rows = torch.cat(
+                [self._packed_rows(part) for part in torch.split(flat, _LOOKUP_BLOCKS)]
+            )
+        else:
+            matrix = self.matrix()
+            zero = None if matrix.zero is None else matrix.zero[flat]
+            chosen = replace(
+                matrix, levels=matrix.levels[flat], scale=matrix.scale[flat], zero=zero
+            )
+            rows = chosen.dequantize(self.like.dtype)
+        return rows.view(*ids.shape, self._size[1])
+
+    def pack(self) -> None:
+        """As `QuantizedWeight.pack`; rows alone are faster looked up as they are stored."""
+        if self.is_head:
+            super().pack()
+
+    def _packed_rows(self, ids_M: Tensor) -> Tensor:
+        """Takes the blocks of 16 rows that the ids lie in, and the rows out of these."""
+        assert self.packed is not None
+        packed, blocks = self.packed, ids_M // 16
+        chosen = replace(
+            packed,
+            levels=packed.levels[blocks],
+            scales=packed.scales[blocks],
+            zeros=None if packed.zeros is None else packed.zeros[blocks],
+            out_features=16 * len(blocks),
+        )
+        rows = torch.arange(len(blocks), device=ids_M.device) * 16 + ids_M % 16
+        return dequantize_packed(chosen, torch.float32)[rows].to(self.like.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self._size[0]}, {self._size[1]}, {self.layout}"

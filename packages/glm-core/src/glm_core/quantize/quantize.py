@@ -1,52 +1,109 @@
-"""Quantizing a model in place: the projections of its blocks, as the released weights have it."""
+"""Quantizing a model in place."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from torch import nn
 
-from glm_core.quantize.linear import RowQuantizedLinear
+from glm_core.quantize.layout import Layout, QuantizeConfig, matches
+from glm_core.quantize.linear import QuantizedEmbedding, QuantizedLinear
+from glm_core.quantize.weight import QuantizedWeight
 
 QUANTIZED_LINEARS = frozenset({"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"})
-"""What is quantized. Embeddings, norms, biases and the head stay as they are."""
+"""The projections of the blocks, which are quantized unless they are skipped."""
+EMBEDDINGS, HEAD = "word_embeddings", "output_layer"
 
 
-def quantize_(model: nn.Module, bits: int, skip: Collection[str] = ()) -> nn.Module:
-    """Replaces the projections of a model's blocks by quantized ones.
+def quantize_(model: nn.Module, config: QuantizeConfig) -> nn.Module:
+    """Replaces the projections of a model's blocks, and what else the config says, by quantized
+    ones, ready to compute.
 
     Each float weight is released before the next one is quantized. On the meta device the modules
     are replaced alone, so that quantized weights can be loaded into them.
 
     Args:
         model: changed in place.
-        bits: 8 or 4.
-        skip: names of modules to leave, with all that is below them: "layers.0".
+        config: what is quantized, and how.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: bits is neither 8 nor 4, a layer has an odd number of columns with 4 bits, or a
-            name in `skip` is not in the model.
+        ValueError: a weight cannot be quantized (names the layer), or a name in `skip` is not in
+            the model.
+    """
+    return replace_(model, layouts_of(model, config))
+
+
+def layouts_of(model: nn.Module, config: QuantizeConfig) -> dict[str, Layout]:
+    """The modules that a config quantizes, by name, each with its layout.
+
+    Raises:
+        ValueError: a name in `skip` is not in the model.
     """
     modules = dict(model.named_modules())
-    unknown = sorted(set(skip) - modules.keys())
+    unknown = [
+        pattern for pattern in config.skip if not any(matches(name, pattern) for name in modules)
+    ]
     if unknown:
-        raise ValueError(f"skip names modules that the model does not have: {', '.join(unknown)}")
-    linears = [name for name, module in modules.items() if _is_quantized(name, module, skip)]
-    del modules
-    for name in linears:
+        raise ValueError(
+            f"skip names modules that the model does not have: {', '.join(sorted(unknown))}"
+        )
+    chosen = [
+        name
+        for name, module in modules.items()
+        if _is_chosen(name, module, config, is_tied=HEAD not in modules) and not config.skips(name)
+    ]
+    return dict.fromkeys(chosen, config.layout)
+
+
+def replace_(model: nn.Module, layouts: Mapping[str, Layout], pack: bool = True) -> nn.Module:
+    """Replaces the named modules by quantized ones.
+
+    Args:
+        model: changed in place.
+        layouts: names of linear layers, or of the word embeddings, each with its layout.
+        pack: whether to bring them into the kernels' order.
+
+    Raises:
+        ValueError: a weight cannot be quantized; names the layer.
+    """
+    is_tied = getattr(model, HEAD, None) is None
+    for name, layout in layouts.items():
         parent, _, leaf = name.rpartition(".")
         owner = model.get_submodule(parent)
+        new: QuantizedWeight
         try:
-            setattr(owner, leaf, RowQuantizedLinear.from_linear(getattr(owner, leaf), bits))
+            module = getattr(owner, leaf)
+            if isinstance(module, nn.Embedding):
+                new = QuantizedEmbedding.from_embedding(module, layout, is_tied)
+            else:
+                new = QuantizedLinear.from_linear(module, layout)
+            del module
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+        setattr(owner, leaf, new.train(model.training))
+        if pack:
+            new.pack()
     return model
 
 
-def _is_quantized(name: str, module: nn.Module, skip: Collection[str]) -> bool:
-    if not isinstance(module, nn.Linear) or name.rpartition(".")[2] not in QUANTIZED_LINEARS:
+def pack_(model: nn.Module) -> nn.Module:
+    """Brings every quantized matrix that has values into the kernels' order, one after the other.
+
+    Returns:
+        The model.
+    """
+    for module in model.modules():
+        if isinstance(module, QuantizedWeight):
+            module.pack()
+    return model
+
+
+def _is_chosen(name: str, module: nn.Module, config: QuantizeConfig, is_tied: bool) -> bool:
+    if name == EMBEDDINGS:
+        return config.embeddings or (is_tied and config.head)
+    if not isinstance(module, nn.Linear):
         return False
-    return not any(name == left or name.startswith(f"{left}.") for left in skip)
+    return config.head if name == HEAD else name.rpartition(".")[2] in QUANTIZED_LINEARS

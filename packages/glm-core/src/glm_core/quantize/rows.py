@@ -111,7 +111,7 @@ def multiply_out(
     scale_OG1 = scale.float().div_(unit) if scale.dtype != torch.float32 else scale / unit
     scale_OG1 = scale_OG1.reshape(-1, groups, 1)
     for part, target in halves:
-        out_OGC = target.unflatten(1, (groups, -1))
+        out_OGC = target.view(len(target), groups, -1)
         out_OGC.copy_(part.reshape(out_OGC.shape))
         if zero is not None:
             out_OGC.sub_(zero.reshape(-1, groups, 1).float().mul_(unit))

@@ -46,7 +46,7 @@ def load_prefix(model: Transformer, path: Path | str) -> PrefixEncoder:
             not those of the model.
     """
     encoder = read_prefix(model.config, path)
-    encoder.to(model.word_embeddings.weight.device).train(model.training)
+    encoder.to(model.device).train(model.training)
     model.prefix = encoder
     return encoder
 

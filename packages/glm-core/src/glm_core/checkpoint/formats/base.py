@@ -48,6 +48,8 @@ class Format:
     table: Callable[[TransformerConfig], Table]
     is_tensor_parallel: bool = False
     """Whether the files are one per tensor-parallel rank."""
+    holds_groups: bool = False
+    """Whether quantized matrices may have scales for groups of columns, and zero points."""
     prefix: str = ""
     """Before every name of the table: the nesting of the state dict."""
 

@@ -11,6 +11,9 @@ from glm_core.checkpoint.keymap import Entry, Table
 from glm_core.model.config import TransformerConfig
 
 FORMAT, VERSION = "glm-core", 1
+QUANTIZE = "quantize"
+"""Entry of config.json where matrices are quantized to be computed with so: the fields of a
+`QuantizeConfig`, and the method. The tensors themselves tell how each is laid out."""
 
 
 def _matches(folder: WeightFolder) -> bool:
@@ -51,4 +54,5 @@ GLM_LAB = Format(
     read_config=_read_config,
     write_config=_write_config,
     table=_table,
+    holds_groups=True,
 )
