@@ -7,6 +7,7 @@ and nothing heavier.
 import glm_kernels.cpu  # noqa: F401  registers its backend
 import glm_kernels.triton  # noqa: F401  registers its backend; imports no triton
 from glm_kernels.activation import geglu, gelu, swiglu
+from glm_kernels.attention import VisibleKeys, attention
 from glm_kernels.cross_entropy import fused_linear_cross_entropy
 from glm_kernels.memory import keep_freed_memory
 from glm_kernels.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
@@ -28,10 +29,12 @@ from glm_kernels.weight_only import (
 
 __all__ = [
     "PackedWeight",
+    "VisibleKeys",
     "add_layer_norm",
     "add_rms_norm",
     "apply_rope",
     "apply_rope_2d",
+    "attention",
     "available_backends",
     "dequantize_packed",
     "dispatch",

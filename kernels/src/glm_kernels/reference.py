@@ -146,6 +146,30 @@ def scale_mask_softmax(scores_BNTS: Tensor, mask: Tensor | None, scale: float) -
     return (weights / total.where(total > 0, 1)).to(scores_BNTS.dtype)
 
 
+@register("attention", "reference", priority=PRIORITY)
+def attention(
+    q_BTNH: Tensor,
+    k_BSKH: Tensor,
+    v_BSKH: Tensor,
+    start_BT: Tensor,
+    stop_BT: Tensor,
+    sink: int,
+    scale: float,
+) -> Tensor:
+    """``softmax(scale q k^T) v`` over keys start <= s < stop and s < sink, with all scores at once.
+
+    Source: arXiv 1706.03762, eq. 1; grouped heads: arXiv 2305.13245.
+    """
+    group = q_BTNH.shape[2] // k_BSKH.shape[2]
+    k_BSNH = k_BSKH.repeat_interleave(group, dim=2)
+    v_BSNH = v_BSKH.repeat_interleave(group, dim=2)
+    s = torch.arange(k_BSKH.shape[1], device=q_BTNH.device)
+    mask_BTS = (s >= start_BT[..., None]) & (s < stop_BT[..., None]) | (s < sink)
+    scores_BNTS = torch.einsum("btnh,bsnh->bnts", q_BTNH, k_BSNH)
+    weights_BNTS = scale_mask_softmax(scores_BNTS, mask_BTS[:, None], scale)
+    return torch.einsum("bnts,bsnh->btnh", weights_BNTS, v_BSNH)
+
+
 @register("fused_linear_cross_entropy", "reference", priority=PRIORITY)
 def fused_linear_cross_entropy(
     hidden_MD: Tensor,

@@ -11,7 +11,6 @@ kernels for what it does not: attention and weight-only products, which are cust
 from __future__ import annotations
 
 import importlib
-from functools import cache
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ _MODULES = {
     "add_layer_norm": "norm",
     "apply_rope": "rope",
     "apply_rope_2d": "rope",
+    "attention": "attention",
     "gelu": "activation",
     "geglu": "activation",
     "swiglu": "activation",
@@ -37,11 +37,18 @@ _MODULES = {
 _TRACEABLE = frozenset({"attention", "linear_weight_only"})
 
 
-@cache
-def _implementation(op: str) -> Implementation:
-    module = importlib.import_module(f"glm_kernels.triton.{_MODULES[op]}")
-    function: Implementation = getattr(module, op)
-    return function
+_loaded: dict[str, Implementation] = {}
+
+
+def _load(op: str) -> None:
+    """Import the file of an op, and Triton with it."""
+    if op not in _loaded:
+        module = importlib.import_module(f"glm_kernels.triton.{_MODULES[op]}")
+        _loaded[op] = getattr(module, op)
+
+
+# As in the registry: torch.compile runs it while tracing, and does not look inside.
+_load._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _register(op: str) -> None:
@@ -57,8 +64,11 @@ def _register(op: str) -> None:
     def call(first: Tensor, *arguments: Any) -> Any:
         if first.dtype == torch.float64:  # the kernels compute in fp32
             return dispatch(op, first.device.type, "torch")(first, *arguments)
+        _load(op)
+        if torch.compiler.is_compiling():  # custom ops find the device by themselves
+            return _loaded[op](first, *arguments)
         with device_of(first):
-            return _implementation(op)(first, *arguments)
+            return _loaded[op](first, *arguments)
 
 
 for _op in _MODULES:

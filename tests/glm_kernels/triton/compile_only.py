@@ -1,0 +1,151 @@
+"""Compiles each launched kernel for a GPU that need not be there, and runs none of them.
+
+    python compile_only.py cuda:90 bfloat16
+
+The ops are called on CPU tensors; in place of a launch the kernel is compiled for the target with
+the types and block sizes of that call. Prints a line for each: shared memory, registers, spills.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction, mangle_type
+
+TARGETS = {
+    "cuda:80": GPUTarget("cuda", 80, 32),
+    "cuda:90": GPUTarget("cuda", 90, 32),
+    "hip:gfx942": GPUTarget("hip", "gfx942", 64),
+}
+OPTIONS = ("num_warps", "num_stages")
+seen: set[str] = set()
+
+
+def compile_for(target: GPUTarget) -> None:
+    """Make every launch of this process a compilation for the target."""
+
+    def run(self: JITFunction[Any], *args: Any, grid: Any, warmup: bool, **named: Any) -> None:
+        options = {name: named.pop(name) for name in OPTIONS if name in named}
+        bound = self.signature.bind(*args, **named).arguments
+        constants = {
+            (i,): bound[param.name]
+            for i, param in enumerate(self.params)
+            if param.is_constexpr or bound[param.name] is None or _is_one(bound[param.name])
+        }
+        signature = {
+            param.name: "constexpr" if (i,) in constants else mangle_type(bound[param.name])
+            for i, param in enumerate(self.params)
+        }
+        aligned = {
+            (i,): [["tt.divisibility", 16]]
+            for i, param in enumerate(self.params)
+            if (i,) not in constants and _aligned(bound[param.name])
+        }
+        source = ASTSource(self, signature, constants, aligned)
+        kernel = triton.compile(source, target=target, options=options)
+        report(self.__name__, kernel, {**options, **_sizes(bound)})
+
+    JITFunction.run = run  # type: ignore[method-assign]
+
+
+def _is_one(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value == 1
+
+
+def _aligned(value: object) -> bool:
+    if isinstance(value, torch.Tensor):
+        return value.data_ptr() % 16 == 0
+    return isinstance(value, int) and value % 16 == 0
+
+
+def _sizes(bound: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in bound.items() if name.isupper() and len(name) > 1}
+
+
+def report(name: str, kernel: Any, sizes: dict[str, Any]) -> None:
+    line = f"{name} shared={kernel.metadata.shared} {_resources(kernel)} {sizes}"
+    if line not in seen:
+        seen.add(line)
+        print(line)
+
+
+def _resources(kernel: Any) -> str:
+    """Registers and spilled bytes of a thread, where it is code for NVIDIA."""
+    if "cubin" not in kernel.asm:
+        return ""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        command = [str(tool), "--dump-resource-usage", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", text))
+    return f"registers={found.get('REG')} spilled={found.get('STACK')}"
+
+
+def with_backward(function: Any, *inputs: torch.Tensor) -> None:
+    """Call forward and backward; what comes out is whatever the memory held."""
+    leaves = [tensor.requires_grad_() for tensor in inputs]
+    out = function(*leaves)
+    outs = [part for part in (out if isinstance(out, tuple) else (out,)) if part.requires_grad]
+    torch.autograd.grad(outs, leaves, [torch.zeros_like(part) for part in outs])
+
+
+def call_norms(dtype: torch.dtype) -> None:
+    from glm_kernels.triton import norm
+
+    for size in (4096, 320):
+        x, residual = torch.zeros(2, 8, size, dtype=dtype)
+        weight, bias = torch.zeros(2, size, dtype=dtype)
+        with_backward(lambda x, r, w: norm.add_rms_norm(x, r, w, 1e-5), x, residual, weight)
+        with_backward(lambda x, w, b: norm.layer_norm(x, w, b, 1e-5), x, weight, bias)
+
+
+def call_elementwise(dtype: torch.dtype) -> None:
+    from glm_kernels.triton import activation, rope, softmax
+
+    x = torch.zeros(4, 8192, dtype=dtype)
+    for form in ("tanh", "none", "quick"):
+        with_backward(lambda x, form=form: activation.gelu(x, form), x)
+    with_backward(activation.swiglu, x)
+    with_backward(lambda x: activation.geglu(x, "second", "none"), x)
+    heads, (cos, sin) = torch.zeros(1, 4, 32, 128, dtype=dtype), torch.zeros(2, 1, 4, 32)
+    for interleaved in (False, True):
+        with_backward(lambda x, i=interleaved: rope.apply_rope(x, cos, sin, i), heads)
+    with_backward(lambda x: rope.apply_rope_2d(x, cos, sin, cos, sin), heads)
+    mask = torch.ones(4, 4096, dtype=torch.bool)
+    scores = torch.zeros(1, 2, 4, 4096, dtype=dtype)
+    with_backward(lambda s: softmax.scale_mask_softmax(s, mask, 0.1), scores)
+
+
+def call_attention(dtype: torch.dtype) -> None:
+    from glm_kernels.triton import attention
+
+    bounds = torch.zeros(2, 1, 64, dtype=torch.int32)
+    for heads, kv_heads, size in ((2, 2, 64), (32, 2, 128), (2, 2, 80), (2, 2, 256)):
+        q, k, v = (torch.zeros(1, 64, n, size, dtype=dtype) for n in (heads, kv_heads, kv_heads))
+        with_backward(lambda *qkv: attention.attention(*qkv, *bounds, 2, 0.1), q, k, v)
+        one = q[:, :1].detach()
+        long = torch.zeros(1, 1024, kv_heads, size, dtype=dtype)
+        attention.attention(one, long, long, *bounds[..., :1], 0, 0.1)
+
+
+CALLS = (call_norms, call_elementwise, call_attention)
+
+if __name__ == "__main__":
+    compile_for(TARGETS[sys.argv[1]])
+    for call in CALLS:
+        if len(sys.argv) < 4 or sys.argv[3] in call.__name__:
+            call(getattr(torch, sys.argv[2]))
