@@ -17,6 +17,10 @@ HEAVY = frozenset(
     "pyarrow scipy sklearn tensorboard timm torchvision transformers triton xformers".split()
 )
 
+# Files of Triton kernels are imported at the first call of their op; the process of llama.cpp runs in
+# an environment of its own.
+LATE = ("glm_kernels.triton.", "glm_core.bench.llama_cpp_worker")
+
 
 def loaded_by(statements: str) -> set[str]:
     """Top-level modules in a fresh interpreter after `statements`."""
@@ -42,6 +46,7 @@ def test_torch_is_enough_when_glm_core_is_imported(loaded_by_torch):
 
 def test_optional_packages_stay_out_when_every_module_is_imported(loaded_by_torch):
     names = [*modules_of(glm_core), *modules_of(glm_kernels)]
+    names = [name for name in names if not name.startswith(LATE)]
     assert len(names) > 20
     everything = "\n".join(f"import {name}" for name in names)
     assert loaded_by(everything) & HEAVY - loaded_by_torch == set()
