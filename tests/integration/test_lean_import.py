@@ -17,8 +17,8 @@ HEAVY = frozenset(
     "pyarrow scipy sklearn tensorboard timm torchvision transformers triton xformers".split()
 )
 
-# Files of Triton kernels are imported at the first call of their op; the process of llama.cpp runs in
-# an environment of its own.
+# Files of Triton kernels are imported at the first call of their op; the process of llama.cpp runs
+# in an environment of its own.
 LATE = ("glm_kernels.triton.", "glm_core.bench.llama_cpp_worker")
 
 
