@@ -195,11 +195,11 @@ def float_copy(layer: QuantizedLinear) -> nn.Linear:
     return exact
 
 
-# Worst measured of the largest value, over 30 seeds: dequantized block by block 5e-7, forward and
-# backward; packed 1.5e-4 forward, where activations are rounded to 15 bits, 5e-7 backward.
+# Worst measured of the largest value, over 30 seeds: dequantized block by block 1.8e-7, packed
+# 7.5e-5, where activations are rounded to 15 bits; backward 4.0e-7 in both.
 @EVERY_LAYOUT
 @pytest.mark.parametrize(
-    ("packed", "tolerance"), [(False, 2e-6), pytest.param(True, 4e-4, marks=packing)]
+    ("packed", "tolerance"), [(False, 2e-6), pytest.param(True, 3e-4, marks=packing)]
 )
 def test_product_and_gradient_are_those_of_the_dequantized_weight(
     layout: Layout, packed: bool, tolerance: float
@@ -261,8 +261,9 @@ def test_packed_scales_stay_when_the_model_changes_dtype(change: str) -> None:
     assert layer.packed.scales is layer.packed_scales
     found = layer(x.to(getattr(torch, change)))
     wanted = expected(x.double())
-    # measured 3e-3 in bf16, 1e-16 in fp64, which the compiled kernels leave to torch
-    assert (found.double() - wanted).abs().max() <= {"double": 1e-12}.get(change, 1e-2) * 3
+    # worst measured over 30 seeds: 4.7e-3 in bf16; 0 in fp64, which the kernels leave to torch
+    tolerance = 1e-12 if change == "double" else 1.5e-2
+    assert (found.double() - wanted).abs().max() <= tolerance * wanted.abs().max()
     assert found.dtype == getattr(torch, change)
 
 
