@@ -45,6 +45,9 @@ MASKS = {
 }
 COLUMNS = 13
 
+HERE = [name for name in BACKENDS if name != "triton"]
+"""Triton's interpreter is slow and wrong in bf16: test_triton.py has what it can be tested for."""
+
 # Query heads, key/value heads, head size, columns already cached.
 SHAPES = [(2, 2, 5, 0), (6, 2, 16, 0), (3, 1, 7, 6), (4, 4, 8, 12)]
 
@@ -76,7 +79,7 @@ def run_backend(name, spec, shape, q, k, v, d_out, coefficient=1.0):
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: str(dtype).removeprefix("torch."))
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", HERE)
 def test_backend_equals_definition(backend, mask, dtype, untraced_flex):
     for shape in SHAPES:
         tensors = draw(shape, dtype)
@@ -138,14 +141,15 @@ def test_dropout_keeps_the_expectation(backend):
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda dtype: str(dtype).removeprefix("torch."))
 @pytest.mark.parametrize("mask", MASKS)
-def test_compiled_flex_equals_definition_on_cuda(mask, dtype):
+@pytest.mark.parametrize("backend", ["flex", "triton"])
+def test_compiled_backend_equals_definition_on_cuda(backend, mask, dtype):
     shape = (6, 2, 16, 0)
     tensors = draw(shape, dtype, "cuda")
     visible = visible_matrix(MASKS[mask], 3, COLUMNS, COLUMNS)
     q, k, v, d_out = (x.cpu().double().numpy() for x in tensors)
     expected = attention(q, k, v, visible, d_out)
-    actual = run_backend("flex", MASKS[mask], shape, *tensors)
-    # The kernel multiplies fp32 with TF32's 10 bits unless told otherwise.
+    actual = run_backend(backend, MASKS[mask], shape, *tensors)
+    # flex's kernel multiplies fp32 with TF32's 10 bits unless told otherwise.
     tolerance = max(TOLERANCE[dtype], 2e-3)
     for what, a, e in zip(("out", "dq", "dk", "dv"), actual, expected, strict=True):
-        assert_relative(a, e, tolerance, f"flex cuda {mask} {what}")
+        assert_relative(a, e, tolerance, f"{backend} cuda {mask} {what}")

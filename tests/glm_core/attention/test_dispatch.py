@@ -24,7 +24,7 @@ def request_for(spec, batch=2, q_len=5, q_offset=0, device="cpu"):
 
 
 def test_unknown_backend_names_the_choices():
-    message = "attention backend 'flash' is unknown: choose auto, eager, sdpa, flex"
+    message = "attention backend 'flash' is unknown: choose auto, eager, sdpa, flex, triton"
     with pytest.raises(ValueError, match=message):
         prepare_attention(request_for(Causal()), "flash")
 
@@ -39,7 +39,7 @@ def test_flex_with_dropout_is_refused_when_asked_for_by_name():
 
 
 def test_flex_with_dropout_falls_back_with_one_warning_when_automatic(monkeypatch, caplog):
-    monkeypatch.setattr(dispatch, "_preferred", lambda request: "flex")
+    monkeypatch.setattr(dispatch, "_preferred", lambda request: ("flex", "sdpa"))
     dispatch._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING, logger="glm_core.attention.dispatch"):
         for _ in range(3):
@@ -88,13 +88,22 @@ def test_sdpa_writes_a_mask_tensor_only_when_it_must(request_, has_tensor):
 
 
 @pytest.mark.gpu
-def test_automatic_choice_on_cuda_is_flex_when_training_with_a_structured_mask():
-    assert prepare_attention(request_for(PrefixLM((1, 2)), device="cuda")).backend.name == "flex"
+def test_automatic_choice_on_cuda_is_triton_when_the_mask_is_structured():
+    assert prepare_attention(request_for(PrefixLM((1, 2)), device="cuda")).backend.name == "triton"
     assert prepare_attention(request_for(Causal(), device="cuda")).backend.name == "sdpa"
     decode = request_for(PrefixLM((1, 2)), q_len=1, q_offset=4, device="cuda")
     with torch.no_grad():
         prepared = prepare_attention(decode)
-    assert prepared.backend.name == "sdpa"
+    assert prepared.backend.name == "triton"
     q = torch.randn(2, 1, 2, 8, device="cuda")
     k = torch.randn(2, 5, 2, 8, device="cuda")
     assert prepared(q, k, k, Scaling(0.3)).shape == q.shape
+
+
+def test_order_of_preference_follows_device_mask_and_training():
+    prefix = PrefixLM((1, 2))
+    assert dispatch._preferred(request_for(prefix)) == ("sdpa",)
+    assert dispatch._preferred(request_for(Full(), device="cuda")) == ("sdpa",)
+    assert dispatch._preferred(request_for(prefix, device="cuda")) == ("triton", "flex", "sdpa")
+    with torch.no_grad():
+        assert dispatch._preferred(request_for(prefix, device="cuda")) == ("triton", "sdpa")

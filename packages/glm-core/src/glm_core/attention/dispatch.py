@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ from glm_core.attention.eager import EagerAttention
 from glm_core.attention.flex import FlexAttention
 from glm_core.attention.sdpa import SdpaAttention
 from glm_core.attention.spec import Causal, Full
+from glm_core.attention.triton import TritonAttention
 
 logger = logging.getLogger(__name__)
 
 BACKENDS: dict[str, AttentionBackend] = {
-    backend.name: backend for backend in (EagerAttention(), SdpaAttention(), FlexAttention())
+    backend.name: backend
+    for backend in (EagerAttention(), SdpaAttention(), FlexAttention(), TritonAttention())
 }
 
 
@@ -59,24 +62,31 @@ def prepare_attention(
         raise ValueError(
             f"attention backend {name!r} is unknown: choose auto, {', '.join(BACKENDS)}"
         )
-    backend = BACKENDS[_preferred(request) if name == "auto" else name]
-    reason = backend.why_not(request, dropout)
-    if reason is not None:
-        if name != "auto":
+    if name != "auto":
+        reason = BACKENDS[name].why_not(request, dropout)
+        if reason is not None:
             raise ValueError(f"attention backend {name!r} cannot be used: {reason}; choose auto")
-        _warn_once(f"attention falls back from {backend.name} to sdpa: {reason}")
-        backend = BACKENDS["sdpa"]
-    return PreparedAttention(backend, backend.prepare(request))
+        return PreparedAttention(BACKENDS[name], BACKENDS[name].prepare(request))
+    candidates = _preferred(request)
+    for candidate, after in pairwise(candidates):
+        reason = BACKENDS[candidate].why_not(request, dropout)
+        if reason is None:
+            return PreparedAttention(BACKENDS[candidate], BACKENDS[candidate].prepare(request))
+        _warn_once(f"attention falls back from {candidate} to {after}: {reason}")
+    last = BACKENDS[candidates[-1]]
+    return PreparedAttention(last, last.prepare(request))
 
 
-def _preferred(request: MaskRequest) -> str:
-    """flex for training on a GPU with a mask that has blocks to skip, otherwise sdpa.
+def _preferred(request: MaskRequest) -> tuple[str, ...]:
+    """Backends from the best to the one that takes every request.
 
-    flex compiles for each shape: worth it where shapes repeat, not for prompts of all lengths.
+    On a GPU with a mask that has blocks to skip: triton, or flex for training. flex compiles for
+    each shape: worth it where shapes repeat, not for prompts of all lengths. sdpa otherwise.
     """
     structured = not isinstance(request.spec, Causal | Full)
-    trains_on_gpu = request.device.type == "cuda" and torch.is_grad_enabled()
-    return "flex" if structured and trains_on_gpu else "sdpa"
+    if request.device.type != "cuda" or not structured:
+        return ("sdpa",)
+    return ("triton", "flex", "sdpa") if torch.is_grad_enabled() else ("triton", "sdpa")
 
 
 @cache
