@@ -51,7 +51,7 @@ def test_amount_is_refused_when_it_is_nothing(written: int | str) -> None:
 
 def test_amount_reads_well_when_shown() -> None:
     shown = [readable(n) for n in (0, 40_000, 12_345_678, 999_000_000, 4_900_000_000, 2 * 10**12)]
-    assert shown == ["0.0 MB", "0.0 MB", "12.3 MB", "1.0 GB", "4.9 GB", "2.0 TB"]
+    assert shown == ["0.0 kB", "40.0 kB", "12.3 MB", "1.0 GB", "4.9 GB", "2.0 TB"]
 
 
 def test_free_memory_is_that_of_the_machine_when_nothing_limits_it() -> None:

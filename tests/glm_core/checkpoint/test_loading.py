@@ -223,9 +223,11 @@ def test_plan_is_told_before_a_weight_is_read(
     caplog.set_level(logging.INFO, logger="glm_core")
     with pytest.raises(pytest.fail.Exception):
         load_model(folder)
-    assert re.search(rf"{folder} on cpu: \d.* MB of .* free on cpu \(weights", caplog.text)
+    assert re.search(rf"{folder} on cpu: \d.* kB of .* free on cpu \(weights", caplog.text)
     caplog.clear()
-    with pytest.raises(ValueError, match=r"needs .* even if no layer stays .* max_memory is 0.0 M"):
+    with pytest.raises(
+        ValueError, match=r"needs .* even if no layer stays .* max_memory is 1.0 kB"
+    ):
         load_model(folder, max_memory="1kB")
     assert caplog.text == ""
 

@@ -10,7 +10,7 @@ import torch
 from torch.profiler import profile
 
 from glm_core.attention import Causal, PrefixLM
-from glm_core.checkpoint.device_memory import Budget, readable
+from glm_core.checkpoint.device_memory import MAX_MEMORY, Budget, readable
 from glm_core.checkpoint.memory_plan import Choice, MemoryPlan, Planner
 from glm_core.infer.kv_cache import KVCache
 from glm_core.model import Transformer
@@ -169,8 +169,17 @@ def test_lighter_dtype_is_offered_when_weights_are_float32() -> None:
 def test_refusal_names_the_least_when_nothing_fits() -> None:
     message = refusal(GB // 2, may_offload=True)
     assert "even if no layer stays on the device, but max_memory is 500.0 MB. No set" in message
-    least = PLANNER.plan(Choice(torch.bfloat16, Layout(4), 256, 0)).total
-    assert f"the least is {readable(least)}, with quantize=int4, context=256 and" in message
+    least = PLANNER.plan(Choice(torch.bfloat16, Layout(4), 1, 0)).total
+    assert f"the least is {readable(least)}, with quantize=int4, context=1 and" in message
+
+
+def test_short_context_is_offered_when_no_longer_one_fits() -> None:
+    planner = Planner(tiny_config("chatglm2-6b", max_position_embeddings=512), "tiny")
+    budget = Budget(planner.plan(Choice(torch.bfloat16, Layout(4), 9, 2)).total, MAX_MEMORY)
+    with pytest.raises(ValueError) as caught:
+        planner.choose(torch.bfloat16, None, None, budget, may_offload=False)
+    message = str(caught.value)
+    assert "What fits: " in message and "quantize=int4, context=9 (" in message
 
 
 @pytest.mark.parametrize("context", [0, -1, 131073])

@@ -178,7 +178,7 @@ def test_model_is_loaded_as_the_flags_say(
     assert cli.main([*argv, "--max-memory", "1 byte"]) == 2
     assert "--max-memory is '1 byte': give bytes, or a number" in capsys.readouterr().err
     assert cli.main([*argv, "--max-memory", "1kB"]) == 2
-    assert "but max_memory is 0.0 MB. No setting makes it fit" in capsys.readouterr().err
+    assert "but max_memory is 1.0 kB. No setting makes it fit" in capsys.readouterr().err
     assert cli.main([*argv, "--context", "65"]) == 2
     assert "context is 65: it must be between 1 and 64" in capsys.readouterr().err
 

@@ -56,8 +56,8 @@ def parse_memory(value: int | str, setting: str = MAX_MEMORY) -> int:
 
 def readable(num_bytes: float) -> str:
     """An amount for people, in powers of 1000: "4.9 GB", "12.3 MB"."""
-    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
-        if num_bytes >= 0.95 * size or unit == "MB":
+    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if num_bytes >= 0.95 * size or unit == "kB":
             break
     return f"{num_bytes / size:,.1f} {unit}"
 

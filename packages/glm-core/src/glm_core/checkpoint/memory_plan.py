@@ -190,13 +190,15 @@ class Planner:
     def _cut(self, plan: MemoryPlan, context: int) -> MemoryPlan:
         return self.plan(replace(plan.choice, context=context))
 
-    def _with_longest_context(self, choice: Choice, longest: int, budget: Budget) -> MemoryPlan:
-        """`choice`, which fits, with as much context as fits too, in steps of CONTEXT_STEP."""
+    def _with_longest_context(
+        self, choice: Choice, longest: int, budget: Budget, step: int = CONTEXT_STEP
+    ) -> MemoryPlan:
+        """`choice`, which fits, with as much context as fits too, in steps of `step` tokens."""
         plan = self.plan(choice)
-        low, high = choice.context // CONTEXT_STEP, longest // CONTEXT_STEP
+        low, high = choice.context // step, longest // step
         while low < high:
             middle = (low + high + 1) // 2
-            longer = self._cut(plan, middle * CONTEXT_STEP)
+            longer = self._cut(plan, middle * step)
             if longer.total <= budget.num_bytes:
                 plan, low = longer, middle
             else:
@@ -256,11 +258,10 @@ class Planner:
             [("", choice), *_lighter(choice)],
             key=lambda variant: self.plan(variant[1]).total,
         )
-        context = min(choice.context, CONTEXT_STEP)
-        plan = self.plan(replace(smallest, context=context, resident=0))
+        plan = self.plan(replace(smallest, context=1, resident=0))
         return (
             f"No setting makes it fit: the least is {readable(plan.total)}, with "
-            f"{_joined(label, f'context={context}')} and every layer offloaded. Free some memory, "
+            f"{_joined(label, 'context=1')} and every layer offloaded. Free some memory, "
             "or use a larger device"
         )
 
@@ -280,6 +281,11 @@ class Planner:
             yield from offloaded
             if offloaded:
                 return
+        for label, choice in variants:
+            bare = replace(choice, context=1)
+            if self.plan(bare).total <= budget.num_bytes:
+                plan = self._with_longest_context(bare, CONTEXT_STEP, budget, step=1)
+                yield _joined(label, f"context={plan.choice.context}"), plan
 
     def _offloaded(
         self, variants: list[tuple[str, Choice]], context: int, budget: Budget
@@ -292,8 +298,9 @@ class Planner:
             choice = replace(variant, context=context)
             plan = self.offload(choice, budget)
             if plan and self.plan(choice).total > budget.num_bytes:
+                size = budget.num_bytes // 1000
                 limit = (
-                    f"max_memory={budget.num_bytes // 10**6}MB keeps {plan.choice.resident} of "
+                    f"max_memory={f'{size // 1000}MB' if size >= 10_000 else f'{size}kB'} keeps {plan.choice.resident} of "
                     f"{self.config.num_layers} layers on the device"
                 )
                 yield _joined(label, shorter, limit), plan
