@@ -298,10 +298,11 @@ class Planner:
             choice = replace(variant, context=context)
             plan = self.offload(choice, budget)
             if plan and self.plan(choice).total > budget.num_bytes:
-                size = budget.num_bytes // 1000
+                kilobytes = budget.num_bytes // 1000
+                size = f"{kilobytes // 1000}MB" if kilobytes >= 10_000 else f"{kilobytes}kB"
                 limit = (
-                    f"max_memory={f'{size // 1000}MB' if size >= 10_000 else f'{size}kB'} keeps {plan.choice.resident} of "
-                    f"{self.config.num_layers} layers on the device"
+                    f"max_memory={size} keeps {plan.choice.resident} of {self.config.num_layers} "
+                    "layers on the device"
                 )
                 yield _joined(label, shorter, limit), plan
 
