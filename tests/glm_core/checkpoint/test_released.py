@@ -196,8 +196,8 @@ RANK_FAULTS = {
         lambda states: as_rows(states[3], MLP_130B),
         "as float32 and int8 rows: they must be of one kind",
     ),
-    "last_rank": (lambda states: states.pop(), "from 3 ranks, ask for"),
-    "last_ranks": (lambda states: states.__delitem__(slice(1, 4)), "from 1 ranks, ask for"),
+    "last_rank": (lambda states: states.pop(), r"from 3 ranks \(is a file missing\?\), ask for"),
+    "last_ranks": (lambda states: states.__delitem__(slice(1, 4)), r"from 1 ranks \(is a file missing\?\), ask for"),
 }
 
 

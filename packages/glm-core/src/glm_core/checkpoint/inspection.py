@@ -126,7 +126,7 @@ class Inspection:
                 f"{REMEDY}"
             )
         if layout is None and stored.shape != wanted:
-            of_ranks = f", from {ranks} ranks," if self.files.is_tensor_parallel else ""
+            of_ranks = f", from {ranks} ranks (is a file missing?)," if self.files.is_tensor_parallel else ""
             raise CheckpointError(
                 f"{where} stores {theirs} with shape {list(stored.shape)}: config.json and the "
                 f"other tensors{of_ranks} ask for {list(wanted)}; {REMEDY}"
