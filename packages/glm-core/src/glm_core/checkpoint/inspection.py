@@ -126,7 +126,8 @@ class Inspection:
                 f"{REMEDY}"
             )
         if layout is None and stored.shape != wanted:
-            of_ranks = f", from {ranks} ranks (is a file missing?)," if self.files.is_tensor_parallel else ""
+            is_shared = self.files.is_tensor_parallel
+            of_ranks = f", from {ranks} ranks (is a file missing?)," if is_shared else ""
             raise CheckpointError(
                 f"{where} stores {theirs} with shape {list(stored.shape)}: config.json and the "
                 f"other tensors{of_ranks} ask for {list(wanted)}; {REMEDY}"
