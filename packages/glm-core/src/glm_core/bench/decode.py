@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from glm_core.bench.llama_cpp import LLAMA_CPP, llama_command
+from glm_core.bench.llama import LLAMA_CPP, llama_command
 from glm_core.bench.shapes import TRAIN_SHAPES
 from glm_core.model.config import TransformerConfig
 from glm_core.model.presets import preset
@@ -198,7 +198,7 @@ def ratios(rows: Sequence[DecodeRow]) -> dict[str, float]:
 def _contender(job: Mapping[str, Any]) -> Contender:
     if job["contender"] != LLAMA_CPP:
         return Contender(job)
-    command, reason = llama_command(job, shape_config(job["shape"], job["layers"]))
+    command, reason = llama_command(shape_config(job["shape"], job["layers"]))
     contender = Contender(job, command)
     contender.reason = reason
     return contender

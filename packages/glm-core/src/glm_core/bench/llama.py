@@ -11,25 +11,22 @@ Its processor's own instructions are used only when it is built where it runs, h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
 from pathlib import Path
-from typing import Any
 
 from glm_core.model.config import Activation, Norm, Position, RopeLayout, TransformerConfig
 
 LLAMA_CPP = "llama.cpp"
 ENVIRONMENT = Path(".bench") / LLAMA_CPP
-_SCRIPT = Path(__file__).parent / "llama_cpp_worker.py"
+_SCRIPT = Path(__file__).parent / "llama_worker.py"
 
 
-def llama_command(
-    job: dict[str, Any] | Mapping[str, Any], config: TransformerConfig
-) -> tuple[list[str] | None, str]:
+def llama_command(config: TransformerConfig) -> tuple[list[str] | None, str]:
     """Returns the command of the contender's process, to be followed by the job, and why it cannot
     run (empty when it can)."""
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
-        return None, f"{python} is not there; glm_core/bench/llama_cpp.py says how to install it"
+        return None, f"{python} is not there; glm_core/bench/llama.py says how to install it"
     reason = _unlike_chatglm(config)
     if reason:
         return None, f"llama.cpp's chatglm has no {reason}"
@@ -47,13 +44,7 @@ def llama_command(
         "qkv_bias": config.qkv_bias,
         "folder": str(ENVIRONMENT / "models"),
     }
-    return [str(python), str(_SCRIPT), *_as_arguments(settings)], ""
-
-
-def _as_arguments(settings: Mapping[str, Any]) -> list[str]:
-    import json
-
-    return [json.dumps(dict(settings))]
+    return [str(python), str(_SCRIPT), json.dumps(settings)], ""
 
 
 def _unlike_chatglm(config: TransformerConfig) -> str:

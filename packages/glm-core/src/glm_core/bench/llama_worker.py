@@ -1,6 +1,6 @@
 """llama.cpp's process of `glm bench decode`; runs in its own environment, without this package.
 
-    python llama_cpp_worker.py '{"vocab_size": ...}' '{"variant": "Q4_0", "tokens": 16, ...}'
+    python llama_worker.py '{"vocab_size": ...}' '{"variant": "Q4_0", "tokens": 16, ...}'
 
 Writes a GGUF file of the shape with random weights, unless it is there already, and serves rounds
 as decode_workers.py does.
