@@ -142,7 +142,22 @@ def call_attention(dtype: torch.dtype) -> None:
         attention.attention(one, long, long, *bounds[..., :1], 0, 0.1)
 
 
-CALLS = (call_norms, call_elementwise, call_attention)
+def call_weight_only(dtype: torch.dtype) -> None:
+    import glm_kernels
+    from glm_kernels.triton import weight_only
+
+    for bits, group, zero in ((4, 32, False), (4, 128, True), (4, None, False), (8, None, False)):
+        levels = torch.zeros(256, 1024 * bits // 8, dtype=torch.int8)
+        scales = torch.zeros(256, dtype=torch.float16)
+        scales = scales if group is None else scales[:, None].repeat(1, 1024 // group)
+        zeros = scales.to(torch.int8) if zero else None
+        packed = glm_kernels.pack_weight(levels, scales, zeros, bits=bits, group=group)
+        for rows in (1, 16, 64, 512):
+            x = torch.zeros(rows, 1024, dtype=dtype)
+            with_backward(lambda x, p=packed: weight_only.linear_weight_only(x, p, None, 15), x)
+
+
+CALLS = (call_norms, call_elementwise, call_attention, call_weight_only)
 
 if __name__ == "__main__":
     compile_for(TARGETS[sys.argv[1]])

@@ -30,6 +30,7 @@ _MODULES = {
     "gelu": "activation",
     "geglu": "activation",
     "swiglu": "activation",
+    "linear_weight_only": "weight_only",
     "scale_mask_softmax": "softmax",
 }
 """The file that holds an op, under the name of the op."""

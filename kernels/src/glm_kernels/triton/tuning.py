@@ -56,6 +56,23 @@ _DEFAULTS: dict[str, dict[str, Config]] = {
     },
 }
 
+# Shapes of weight-only products: "b" with the bits of a level for one row of activations, "m" with
+# the most rows otherwise; fp32 activations take the default.
+_DEFAULTS |= {
+    "weight_only_vector": {
+        "b4": {"BLOCK_W": 128, "num_warps": 4},
+        "b8": {"BLOCK_W": 256, "num_warps": 4},
+        "default": {"BLOCK_W": 128, "num_warps": 4},
+    },
+    "weight_only_matrix": {
+        "m16": {**_blocks(16, 32, 4, 4), "BLOCK_K": 128},
+        "m64": {**_blocks(64, 64, 4, 3), "BLOCK_K": 64},
+        "many": {**_blocks(128, 128, 8, 3), "BLOCK_K": 64},
+        "default": {**_blocks(32, 32, 4, 2), "BLOCK_K": 64},
+    },
+    "weight_only_dequantize": {"default": {"WORDS": 64, "num_warps": 4}},
+}
+
 _BY_CAPABILITY: dict[int, dict[str, dict[str, Config]]] = {}
 """Choices measured for a generation of GPUs: {major capability: {op: {shape: config}}}."""
 
