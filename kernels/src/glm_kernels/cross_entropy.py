@@ -104,6 +104,19 @@ def _chunked(
     ignore_index: int,
     chunk_size: int | None,
 ) -> Tensor:
+    return in_chunks(Head, hidden_MD, weight_VD, labels_M, bias_V, ignore_index, chunk_size)
+
+
+def in_chunks(
+    head_type: type[Head],
+    hidden_MD: Tensor,
+    weight_VD: Tensor,
+    labels_M: Tensor,
+    bias_V: Tensor | None,
+    ignore_index: int,
+    chunk_size: int | None,
+) -> Tensor:
+    """Return the loss; `head_type` says how the logits of a chunk become their gradient."""
     device = hidden_MD.device.type
     autocast = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if autocast else hidden_MD.dtype
@@ -111,7 +124,8 @@ def _chunked(
     if torch.compiler.is_compiling():
         return _for_compiler(hidden_MD, weight_VD, bias_V, labels_M, ignore_index, rows, dtype)
     loss: Tensor = _LinearCrossEntropy.apply(
-        hidden_MD, weight_VD, bias_V, labels_M, ignore_index, rows, dtype, torch.is_grad_enabled()
+        *(hidden_MD, weight_VD, bias_V, labels_M, ignore_index, rows, dtype),
+        *(torch.is_grad_enabled(), head_type),
     )
     return loss
 
@@ -150,10 +164,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows: int,
         dtype: torch.dtype,
         with_gradients: bool,
+        head_type: type[Head],
     ) -> Tensor:
         needs = [with_gradients and need for need in ctx.needs_input_grad[:3]]
         loss, *gradients = _loss_and_gradients(
-            hidden_MD, weight_VD, bias_V, labels_M, ignore_index, rows, dtype, needs
+            hidden_MD, weight_VD, bias_V, labels_M, ignore_index, rows, dtype, needs, head_type
         )
         ctx.save_for_backward(*gradients)
         return loss
@@ -164,7 +179,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scaled = [
             None if gradient is None else gradient * grad_loss for gradient in ctx.saved_tensors
         ]
-        return (*scaled, None, None, None, None, None)
+        return (*scaled, None, None, None, None, None, None)
 
 
 def _loss_and_gradients(
@@ -176,6 +191,7 @@ def _loss_and_gradients(
     rows: int,
     dtype: torch.dtype,
     needs: list[bool],
+    head_type: type[Head],
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Return the loss sum and its gradients by hidden, weight and bias, where `needs` asks."""
     kept_K = (labels_M != ignore_index).nonzero()[:, 0]
@@ -187,7 +203,7 @@ def _loss_and_gradients(
     step = min(ROW_STEP, rows)
     hidden_PD = hidden_MD.new_zeros(-(-count // step) * step, hidden_MD.shape[1], dtype=dtype)
     hidden_PD[:count] = hidden_MD[kept_K]
-    head = _Head(weight_VD, bias_V, dtype, needs)
+    head = head_type(weight_VD, bias_V, dtype, needs)
     logits_CV = hidden_PD.new_empty(min(rows, hidden_PD.shape[0]), weight_VD.shape[0])
     grad_PD = torch.empty_like(hidden_PD) if needs[0] else None
     loss = torch.zeros((), dtype=head.sum_dtype, device=hidden_MD.device)
@@ -222,7 +238,7 @@ def _check_labels(labels_K: Tensor, vocab_size: int) -> None:
             )
 
 
-class _Head:
+class Head:
     """The linear head, and the sums of its gradients over the chunks."""
 
     def __init__(
@@ -252,9 +268,8 @@ class _Head:
             torch.mm(hidden_CD, self.weight_VD.t(), out=logits_CV)
         else:
             torch.addmm(self.bias_V, hidden_CD, self.weight_VD.t(), out=logits_CV)
-        torch.softmax(logits_CV, dim=-1, out=logits_CV)
         real = labels_C.shape[0]
-        loss = self._losses(hidden_CD[:real], labels_C, logits_CV[:real]).sum()
+        loss = self.losses(hidden_CD[:real], labels_C, logits_CV[:real]).sum()
         logits_CV[real:] = 0
         if grad_CD is not None:
             torch.mm(logits_CV, self.weight_VD, out=grad_CD)
@@ -264,8 +279,9 @@ class _Head:
             self.grad_V += logits_CV.sum(0, dtype=self.sum_dtype)
         return loss
 
-    def _losses(self, hidden_CD: Tensor, labels_C: Tensor, probs_CV: Tensor) -> Tensor:
-        """Return the loss of each row; make `probs_CV` the gradient of the logits in place."""
+    def losses(self, hidden_CD: Tensor, labels_C: Tensor, logits_CV: Tensor) -> Tensor:
+        """Return the loss of each row; make `logits_CV` their gradient in place."""
+        probs_CV = torch.softmax(logits_CV, dim=-1, out=logits_CV)
         rows_C = torch.arange(labels_C.shape[0], device=labels_C.device)
         probability_C = probs_CV[rows_C, labels_C].to(self.sum_dtype)
         losses_C = -probability_C.log()
@@ -331,7 +347,7 @@ def _linear_cross_entropy(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     needs = [needs_hidden, needs_weight, needs_bias]
     loss, *gradients = _loss_and_gradients(
-        hidden, weight, bias, labels, ignore_index, rows, dtype, needs
+        hidden, weight, bias, labels, ignore_index, rows, dtype, needs, Head
     )
     first, second, third = (
         loss.new_empty(0) if gradient is None else gradient for gradient in gradients

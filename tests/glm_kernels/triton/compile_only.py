@@ -157,7 +157,16 @@ def call_weight_only(dtype: torch.dtype) -> None:
             with_backward(lambda x, p=packed: weight_only.linear_weight_only(x, p, None, 15), x)
 
 
-CALLS = (call_norms, call_elementwise, call_attention, call_weight_only)
+def call_cross_entropy(dtype: torch.dtype) -> None:
+    from glm_kernels.triton import cross_entropy
+
+    labels = torch.zeros(4, dtype=torch.int64)
+    hidden, weight = torch.zeros(4, 32, dtype=dtype), torch.zeros(65024, 32, dtype=dtype)
+    loss = cross_entropy.fused_linear_cross_entropy
+    with_backward(lambda h, w: loss(h, w, labels, None, -100, None), hidden, weight)
+
+
+CALLS = (call_norms, call_elementwise, call_attention, call_weight_only, call_cross_entropy)
 
 if __name__ == "__main__":
     compile_for(TARGETS[sys.argv[1]])

@@ -27,6 +27,7 @@ _MODULES = {
     "apply_rope": "rope",
     "apply_rope_2d": "rope",
     "attention": "attention",
+    "fused_linear_cross_entropy": "cross_entropy",
     "gelu": "activation",
     "geglu": "activation",
     "swiglu": "activation",
