@@ -78,7 +78,7 @@ def convert(
     infos = [opened.info(name) for name in opened.names()]
     progress = Progress("converting", sum(info.num_bytes for info in infos) / 1e9, "GB")
     with new_folder(target) as folder:
-        _mention_prefix(opened)
+        mention_prefix(opened)
         # before the weights: what is wrong with it shows at once
         copy_tokenizer(opened.folder, folder, tokenizer_kind)
         write_json(folder / "config.json", conversion.config_json)
@@ -95,7 +95,8 @@ def convert(
     return Converted(target, opened.format.name, to, count, size)
 
 
-def _mention_prefix(source: Checkpoint) -> None:
+def mention_prefix(source: Checkpoint) -> None:
+    """Says where the source's prefix encoder stays, if it has one."""
     from glm_core.tune.prefix_file import has_prefix
 
     if has_prefix(source.files):

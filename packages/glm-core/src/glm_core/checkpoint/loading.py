@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from glm_core.checkpoint.device_memory import free_memory, memory_budget, readable
+from glm_core.checkpoint.files import CheckpointError
+from glm_core.checkpoint.folder import REMEDY
 from glm_core.checkpoint.formats.glm_lab import GLM_LAB, QUANTIZE
 from glm_core.checkpoint.hub import resolve_model
 from glm_core.checkpoint.memory_plan import MemoryPlan, Planner
@@ -216,19 +218,40 @@ def loaded_layouts(checkpoint: Checkpoint, quantize: str | QuantizeConfig) -> di
 
 
 def stored_layouts(checkpoint: Checkpoint) -> dict[str, Layout]:
-    """Modules that are computed with as they are stored, quantized; by name."""
+    """Modules that are computed with as they are stored, quantized; by name.
+
+    Raises:
+        CheckpointError: config.json says something else of them than the tensors.
+    """
     from glm_core.model.size import meta_transformer
 
-    is_ours = checkpoint.format is GLM_LAB
-    says_how = QUANTIZE in checkpoint.files.config
-    if is_ours and not says_how and checkpoint.info(_EMBEDDING).bits is not None:
+    model = meta_transformer(checkpoint.config)
+    says = checkpoint.files.config.get(QUANTIZE) if checkpoint.format is GLM_LAB else None
+    if says is None and checkpoint.format is GLM_LAB and checkpoint.info(_EMBEDDING).bits:
         return {}  # a compact file: every matrix in it is quantized, to be small
-    every = QuantizeConfig(bits=8, embeddings=says_how, head=says_how)
-    found = {
-        name: checkpoint.info(f"{name}.weight").layout
-        for name in layouts_of(meta_transformer(checkpoint.config), every)
+    every = QuantizeConfig(bits=8, embeddings=says is not None, head=says is not None)
+    stored = {
+        name: layout
+        for name in layouts_of(model, every)
+        if (layout := checkpoint.info(f"{name}.weight").layout) is not None
     }
-    return {name: layout for name, layout in found.items() if layout is not None}
+    if says is not None and stored != _promised(model, says, checkpoint):
+        raise CheckpointError(
+            f"{checkpoint.folder}: what config.json says under {QUANTIZE!r} is not how the tensors "
+            "are quantized: copy both files from the same folder, or quantize again"
+        )
+    return stored
+
+
+def _promised(model: Transformer, says: Any, checkpoint: Checkpoint) -> dict[str, Layout]:
+    """The layouts that config.json speaks of."""
+    try:
+        values = {name: value for name, value in dict(says).items() if name != "method"}
+        return layouts_of(model, QuantizeConfig.from_dict(values))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{checkpoint.folder / 'config.json'} has {QUANTIZE}={says!r}: {error}; {REMEDY}"
+        ) from error
 
 
 def _widest(layouts: Mapping[str, Layout]) -> Layout | None:

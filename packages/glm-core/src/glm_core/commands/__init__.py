@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "train": "pretrain a GLM; the same command again resumes",
     "generate": "fill the blanks of a text, or continue it",
     "convert": "convert released checkpoints from one format to another",
+    "quantize": "quantize a folder of weights to 8 or 4 bits, and measure what it costs",
     "chat": "talk with a model in the terminal",
     "evaluate": "held-out bits per byte, blank filling and last-word accuracy",
     "explain": "show tokens, positions, mask and labels of a training sample",

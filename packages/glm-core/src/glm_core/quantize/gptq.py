@@ -182,6 +182,7 @@ def _inverse_factor(mean_II: Tensor, damping: float) -> Tensor:
     diagonal_I = mean_II.diagonal()
     is_dead = diagonal_I <= 0
     mean = float(diagonal_I.mean()) or 1.0
+    upper_II: Tensor
     for attempt in range(_TRIES):
         damped_II = mean_II.clone()
         damped_II.diagonal().add_(damping * 10**attempt * mean)

@@ -48,6 +48,11 @@ class QuantizedMatrix:
         """Computes the matrix back, [out, in]; fp32 gives the exact products."""
         return dequantize_rows(self.levels, self.scale, self.layout.bits, dtype, self.zero)
 
+    def rows(self, rows: slice) -> QuantizedMatrix:
+        """Some of its rows, as views."""
+        zero = None if self.zero is None else self.zero[rows]
+        return QuantizedMatrix(self.levels[rows], self.scale[rows], zero, self.layout)
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """What is stored of the parameter `name`, by the names of files and state dicts."""
         found = {name: self.levels, name + SCALE_SUFFIX: self.scale}
