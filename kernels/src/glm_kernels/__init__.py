@@ -9,7 +9,9 @@ import glm_kernels.triton  # noqa: F401  registers its backend; imports no trito
 from glm_kernels.activation import geglu, gelu, swiglu
 from glm_kernels.attention import VisibleKeys, attention
 from glm_kernels.cross_entropy import fused_linear_cross_entropy
+from glm_kernels.group_norm import group_norm_silu
 from glm_kernels.memory import keep_freed_memory
+from glm_kernels.modulate import gate_modulate, modulate
 from glm_kernels.norm import add_layer_norm, add_rms_norm, layer_norm, rms_norm
 from glm_kernels.registry import (
     available_backends,
@@ -39,11 +41,14 @@ __all__ = [
     "dequantize_packed",
     "dispatch",
     "fused_linear_cross_entropy",
+    "gate_modulate",
     "geglu",
     "gelu",
+    "group_norm_silu",
     "keep_freed_memory",
     "layer_norm",
     "linear_weight_only",
+    "modulate",
     "pack_weight",
     "register",
     "registered_ops",

@@ -134,6 +134,48 @@ def swiglu(x_2F: Tensor) -> Tensor:
     return (a32 * torch.sigmoid(a32)).to(a.dtype) * b
 
 
+@register("group_norm_silu", "reference", priority=PRIORITY)
+def group_norm_silu(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """``z sigmoid(z)`` with ``z = (x - mean) / sqrt(var + eps) * weight + bias``, in fp32.
+
+    Mean and variance are over the channels of a group and all positions. Sources: arXiv
+    1803.08494, eq. 1-3 and 7; 1702.03118, eq. 4.
+    """
+    grouped = x.to(_compute_dtype(x.dtype)).unflatten(1, (num_groups, -1)).flatten(2)
+    centred = grouped - grouped.mean(-1, keepdim=True)
+    normed = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+    weight, bias = (part.view(*part.shape, *(1 for _ in x.shape[2:])) for part in (weight, bias))
+    z = normed.view(x.shape) * weight + bias
+    return (z * torch.sigmoid(z)).to(x.dtype)
+
+
+def _of_sample(values_BD: Tensor, x_BTD: Tensor) -> Tensor:
+    return values_BD.view(-1, *(1 for _ in x_BTD.shape[1:-1]), values_BD.shape[-1])
+
+
+@register("modulate", "reference", priority=PRIORITY)
+def modulate(x_BTD: Tensor, scale_BD: Tensor, shift_BD: Tensor, eps: float) -> Tensor:
+    """``layer_norm(x) * (1 + scale) + shift`` in fp32. Source: arXiv 2212.09748, section 3.2."""
+    x = x_BTD.to(_compute_dtype(x_BTD.dtype))
+    centred = x - x.mean(-1, keepdim=True)
+    normed = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+    return (normed * (1 + _of_sample(scale_BD, x)) + _of_sample(shift_BD, x)).to(x_BTD.dtype)
+
+
+@register("gate_modulate", "reference", priority=PRIORITY)
+def gate_modulate(
+    x_BTD: Tensor,
+    residual_BTD: Tensor,
+    gate_BD: Tensor,
+    scale_BD: Tensor,
+    shift_BD: Tensor,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """`modulate` of ``residual + gate * x``, and that sum."""
+    stream_BTD = residual_BTD + (_of_sample(gate_BD, x_BTD) * x_BTD).to(x_BTD.dtype)
+    return modulate(stream_BTD, scale_BD, shift_BD, eps), stream_BTD
+
+
 @register("scale_mask_softmax", "reference", priority=PRIORITY)
 def scale_mask_softmax(scores_BNTS: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """``softmax(scores * scale)`` in fp32 over the visible cells; no visible cell gives zeros."""

@@ -166,7 +166,32 @@ def call_cross_entropy(dtype: torch.dtype) -> None:
     with_backward(lambda h, w: loss(h, w, labels, None, -100, None), hidden, weight)
 
 
-CALLS = (call_norms, call_elementwise, call_attention, call_weight_only, call_cross_entropy)
+def call_diffusion(dtype: torch.dtype) -> None:
+    from glm_kernels.triton import group_norm, modulate
+
+    x = torch.zeros(2, 320, 8, 8, dtype=dtype)
+    weight, bias = torch.zeros(2, 320, dtype=dtype)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        ordered = x.contiguous(memory_format=memory_format)
+        norm = group_norm.group_norm_silu
+        with_backward(
+            lambda *given, f=norm: f(given[0], 32, *given[1:], 1e-5), ordered, weight, bias
+        )
+    tokens, residual = torch.zeros(2, 2, 8, 1152, dtype=dtype)
+    conditions = torch.zeros(3, 2, 1152, dtype=dtype).unbind()
+    with_backward(
+        lambda *given: modulate.gate_modulate(*given, 1e-6), tokens, residual, *conditions
+    )
+
+
+CALLS = (
+    call_norms,
+    call_elementwise,
+    call_attention,
+    call_weight_only,
+    call_cross_entropy,
+    call_diffusion,
+)
 
 if __name__ == "__main__":
     compile_for(TARGETS[sys.argv[1]])

@@ -62,9 +62,11 @@ def error(actual: Tensor, expected: Tensor) -> float:
 def compare(device: torch.device) -> Callable[..., tuple[float, float]]:
     """Return a function that gives the worst error of the outputs, and of the gradients."""
 
-    def run(function: Callable[..., Any], *inputs: Tensor) -> tuple[float, float]:
+    def run(
+        function: Callable[..., Any], *inputs: Tensor, backend: str = "triton"
+    ) -> tuple[float, float]:
         inputs = tuple(tensor.to(device) for tensor in inputs)
-        with use_backend("triton"):
+        with use_backend(backend):
             outs, grads = outputs_and_gradients(function, inputs)
         with use_backend("reference"):
             exact_outs, exact = outputs_and_gradients(function, [x.double() for x in inputs])

@@ -29,9 +29,12 @@ _MODULES = {
     "attention": "attention",
     "fused_linear_cross_entropy": "cross_entropy",
     "gelu": "activation",
+    "gate_modulate": "modulate",
     "geglu": "activation",
+    "group_norm_silu": "group_norm",
     "swiglu": "activation",
     "linear_weight_only": "weight_only",
+    "modulate": "modulate",
     "scale_mask_softmax": "softmax",
 }
 """The file that holds an op, under the name of the op."""
