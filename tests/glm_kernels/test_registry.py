@@ -40,6 +40,17 @@ def test_automatic_choice_takes_highest_priority_when_available(scratch_op):
     assert glm_kernels.dispatch(scratch_op, "cpu")() == "plain"
 
 
+def test_backend_runs_on_other_devices_only_when_asked_for_by_name(scratch_op):
+    glm_kernels.register(scratch_op, "fast", devices={"cuda"}, on_request={"cpu"}, priority=5)(
+        lambda: "fast"
+    )
+    assert glm_kernels.dispatch(scratch_op, "cpu")() == "plain"
+    assert glm_kernels.dispatch(scratch_op, "cpu", "fast")() == "fast"
+    assert glm_kernels.dispatch(scratch_op, "cuda")() == "fast"
+    with pytest.raises(ValueError, match="not available on 'mps': it runs on cuda only"):
+        glm_kernels.dispatch(scratch_op, "mps", "fast")
+
+
 def test_automatic_choice_warns_once_when_it_falls_back(scratch_op, caplog):
     glm_kernels.register(scratch_op, "fast", priority=5, unavailable=broken)(lambda: "fast")
     with caplog.at_level(logging.WARNING):

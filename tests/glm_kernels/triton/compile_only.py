@@ -1,6 +1,6 @@
 """Compiles each launched kernel for a GPU that need not be there, and runs none of them.
 
-    python compile_only.py cuda:90 bfloat16
+    python compile_only.py cuda:90 bfloat16 [norms|elementwise|attention|decode|...]
 
 The ops are called on CPU tensors; in place of a launch the kernel is compiled for the target with
 the types and block sizes of that call. Prints a line for each: shared memory, registers, spills.
@@ -130,16 +130,28 @@ def call_elementwise(dtype: torch.dtype) -> None:
     with_backward(lambda s: softmax.scale_mask_softmax(s, mask, 0.1), scores)
 
 
-def call_attention(dtype: torch.dtype) -> None:
+def call_attention(dtype: torch.dtype, shapes: Any = ((2, 2, 64),)) -> None:
     from glm_kernels.triton import attention
 
     bounds = torch.zeros(2, 1, 64, dtype=torch.int32)
-    for heads, kv_heads, size in ((2, 2, 64), (32, 2, 128), (2, 2, 80), (2, 2, 256)):
+    for heads, kv_heads, size in shapes:
         q, k, v = (torch.zeros(1, 64, n, size, dtype=dtype) for n in (heads, kv_heads, kv_heads))
         with_backward(lambda *qkv: attention.attention(*qkv, *bounds, 2, 0.1), q, k, v)
-        one = q[:, :1].detach()
-        long = torch.zeros(1, 1024, kv_heads, size, dtype=dtype)
-        attention.attention(one, long, long, *bounds[..., :1], 0, 0.1)
+
+
+def call_decode(dtype: torch.dtype, shapes: Any = ((2, 2, 64),)) -> None:
+    from glm_kernels.triton import attention
+
+    bounds = torch.zeros(2, 1, 1, dtype=torch.int32)
+    for heads, kv_heads, size in shapes:
+        q = torch.zeros(1, 1, heads, size, dtype=dtype)
+        k = torch.zeros(1, 1024, kv_heads, size, dtype=dtype)
+        attention.attention(q, k, k, *bounds, 0, 0.1)
+
+
+def call_wide_attention(dtype: torch.dtype) -> None:
+    for call in (call_attention, call_decode):
+        call(dtype, ((32, 2, 128), (2, 2, 80), (2, 2, 256)))
 
 
 def call_weight_only(dtype: torch.dtype) -> None:
@@ -184,17 +196,19 @@ def call_diffusion(dtype: torch.dtype) -> None:
     )
 
 
-CALLS = (
-    call_norms,
-    call_elementwise,
-    call_attention,
-    call_weight_only,
-    call_cross_entropy,
-    call_diffusion,
-)
+CALLS = {
+    "norms": call_norms,
+    "elementwise": call_elementwise,
+    "attention": call_attention,
+    "decode": call_decode,
+    "wide_attention": call_wide_attention,
+    "weight_only": call_weight_only,
+    "cross_entropy": call_cross_entropy,
+    "diffusion": call_diffusion,
+}
 
 if __name__ == "__main__":
-    compile_for(TARGETS[sys.argv[1]])
-    for call in CALLS:
-        if len(sys.argv) < 4 or sys.argv[3] in call.__name__:
-            call(getattr(torch, sys.argv[2]))
+    target, dtype_name, *chosen = sys.argv[1:]
+    compile_for(TARGETS[target])
+    for name in chosen or CALLS:
+        CALLS[name](getattr(torch, dtype_name))
