@@ -98,8 +98,8 @@ def _forward(
     ROWS: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    sample = tl.program_id(0).to(tl.int64)
-    t = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    sample = tl.program_id(1).to(tl.int64)
+    t = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     d = tl.arange(0, BLOCK_D)
     row = sample * T + t
     at = row[:, None] * D + d[None, :]
@@ -152,8 +152,8 @@ def _backward(
     ROWS: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    sample = tl.program_id(0).to(tl.int64)
-    first, step = tl.program_id(1) * ROWS, tl.num_programs(1) * ROWS
+    sample = tl.program_id(1).to(tl.int64)
+    first, step = tl.program_id(0) * ROWS, tl.num_programs(0) * ROWS
     d = tl.arange(0, BLOCK_D)
     own = sample * D + d
     weights = tl.load(weight + own, d < D, other=0.0).to(tl.float32)[None, :]
@@ -191,7 +191,7 @@ def _backward(
             sum_gate += tl.sum(tl.where(inside, total * value, 0.0), 0)
             total *= gates
         tl.store(grad_x + at, total.to(grad_x.dtype.element_ty), inside)
-    partial = (sample * tl.num_programs(1) + tl.program_id(1)) * D + d
+    partial = (sample * tl.num_programs(0) + tl.program_id(0)) * D + d
     tl.store(grad_weight + partial, sum_weight, d < D)
     if HAS_BIAS:
         tl.store(grad_bias + partial, sum_bias, d < D)
@@ -225,7 +225,7 @@ class _Norm(torch.autograd.Function):
         block = power_of_two(size)
         tile = max(1, min(TILE // block, power_of_two(rows)))
         if x.numel():
-            _forward[(samples, triton.cdiv(rows, tile))](
+            _forward[(triton.cdiv(rows, tile), samples)](
                 *(x, residual, gate, weight, bias, out, stream, mean, rstd, rows, size, eps),
                 RMS=rms,
                 HAS_RESIDUAL=residual is not None,
@@ -264,7 +264,7 @@ class _Norm(torch.autograd.Function):
         sums = weight.new_zeros(3, samples, programs, size, dtype=torch.float32)
         block = power_of_two(size)
         if stream.numel():
-            _backward[(samples, programs)](
+            _backward[(programs, samples)](
                 *(grad_out, grad_stream, x, stream, gate, weight, mean, rstd),
                 *(grad_x, grad_residual, sums[0], sums[1], sums[2], rows, size),
                 RMS=ctx.rms,
