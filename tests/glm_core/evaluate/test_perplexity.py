@@ -32,6 +32,13 @@ def test_every_token_is_scored_once_and_nothing_else(
     assert max(map(len, samples)) <= WINDOW
 
 
+def test_inputs_are_whole_when_labels_are_left_out(tokenizer: ByteBPETokenizer) -> None:
+    ids = SpecialIds.of(tokenizer)
+    third = chunk_samples(np.arange(60) + 1, WINDOW, ids, has_blanks=False)[2]
+    assert third.input_ids.tolist() == [ids.cls, *range(13, 42)]
+    assert third.labels.tolist() == [IGNORE] * 16 + list(range(29, 43))
+
+
 def test_chunk_sees_the_half_window_before_it(tokenizer: ByteBPETokenizer) -> None:
     ids = SpecialIds.of(tokenizer)
     third = chunk_samples(np.arange(60) + 1, WINDOW, ids, True)[2]

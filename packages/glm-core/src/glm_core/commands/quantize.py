@@ -117,6 +117,7 @@ def _quantize(args: argparse.Namespace) -> int:
         raise ValueError(
             "--method is gptq, which needs a text to calibrate with: add --calibration TEXT"
         )
+    before = None if args.evaluate is None else _bits(args, args.source)  # a wrong text shows now
     done = quantize_folder(
         resolve_model(args.source),
         args.target,
@@ -129,30 +130,20 @@ def _quantize(args: argparse.Namespace) -> int:
         max_shard_bytes=parse_memory(args.max_shard_size, "--max-shard-size"),
     )
     result, table = as_result(done), as_table(done)
-    if args.evaluate is not None:
-        measured = _measured(args)
-        result["evaluation"] = measured
-        table += (
-            f"\nbits per byte on {measured['text']}: {measured['before']:.4f} -> "
-            f"{measured['after']:.4f} ({measured['change']:+.2%})"
-        )
+    if before is not None:
+        after = _bits(args, args.target)
+        change = after / before - 1
+        told = {"text": args.evaluate, "before": before, "after": after, "change": change}
+        result["evaluation"] = told
+        table += f"\nbits per byte on {args.evaluate}: {before:.4f} -> {after:.4f} ({change:+.2%})"
     emit(args, result, table)
     return 0
 
 
-def _measured(args: argparse.Namespace) -> dict[str, Any]:
+def _bits(args: argparse.Namespace, model: str) -> float:
     from glm_core.quantize.report import bits_of
 
-    before, after = (
-        bits_of(model, args.evaluate, "keep", args.device, args.tokenizer_kind, args.window)
-        for model in (args.source, args.target)
-    )
-    return {
-        "text": args.evaluate,
-        "before": before,
-        "after": after,
-        "change": after / before - 1,
-    }
+    return bits_of(model, args.evaluate, "keep", args.device, args.tokenizer_kind)
 
 
 def _report(args: argparse.Namespace) -> int:

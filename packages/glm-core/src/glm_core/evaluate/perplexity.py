@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -102,8 +102,9 @@ def chunk_samples(
             samples.append(suffix_sample(text, division, ids.gmask, ids, positions_go_on))
         elif len(text) > 1:
             sample = causal_sample(text)
-            sample.labels[: max(0, division - 1)] = IGNORE
-            samples.append(sample)
+            labels = sample.labels.copy()  # they share their memory with the inputs
+            labels[: max(0, division - 1)] = IGNORE
+            samples.append(replace(sample, labels=labels))
     return samples
 
 

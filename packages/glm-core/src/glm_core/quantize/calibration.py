@@ -173,7 +173,7 @@ class LayerWalk:
         """Quantizes a linear layer of the block at hand."""
         parameter = f"{name}.weight"
         weight = self._reader.checkpoint.read(parameter).to(self._reader.device)
-        matrix = quantizer(parameter, weight, hessian.mean())
+        matrix = quantizer(parameter, weight, _mean(hessian, name))
         new = QuantizedLinear(
             linear.in_features, linear.out_features, matrix.layout, bias=False, device="meta"
         )
@@ -189,13 +189,20 @@ class LayerWalk:
             hessian.add(stream.hidden_BTD)
         parameter = f"{name}.weight"
         weight = self._reader.checkpoint.read(parameter).to(self._reader.device)
-        quantizer(parameter, weight, hessian.mean())
+        quantizer(parameter, weight, _mean(hessian, name))
 
     def _load(self, names: Iterator[str]) -> None:
         tensors: dict[str, Tensor] = {}
         for name in names:
             tensors |= self._reader.read(name)
         self._model.load_state_dict(tensors, strict=False, assign=True)
+
+
+def _mean(hessian: Hessian, name: str) -> Tensor:
+    try:
+        return hessian.mean()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _in_layer(block: Block, stream: _Stream) -> Tensor:

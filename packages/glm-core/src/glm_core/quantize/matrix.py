@@ -10,7 +10,6 @@ from torch import Tensor
 
 from glm_core.quantize.layout import SCALE_SUFFIX, ZERO_SUFFIX, Layout
 from glm_core.quantize.rows import (
-    CHUNK_ELEMENTS,
     LARGEST_SCALE,
     SMALLEST_SCALE,
     check_finite,
@@ -22,6 +21,9 @@ from glm_core.quantize.rows import (
     top_level,
 )
 
+CHUNK_ELEMENTS = 1 << 18
+"""Elements worked on at once. Measured, int4 in groups takes 17 ns of one core per weight; with
+2^20 elements, which leave the cache, 23."""
 _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 """Ranges that are tried for each group, as shares of what its weights span. The one with the least
 squared error is taken: a range that cuts the largest weight off rounds all the others finer."""
