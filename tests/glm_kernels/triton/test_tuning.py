@@ -33,6 +33,15 @@ def test_default_is_taken_when_no_table_knows_the_shape():
     assert unknown == tuning.lookup("attention_forward", "default", CPU)
 
 
+def test_one_stage_is_taken_when_the_gpu_is_of_amd(monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    tuning._chosen.cache_clear()
+    config = tuning.lookup("attention_forward", "h128", CPU)
+    tuning._chosen.cache_clear()
+    assert config["num_stages"] == 1 and config["BLOCK_M"] == 128
+    assert tuning.lookup("attention_forward", "h128", CPU)["num_stages"] == 3
+
+
 def test_table_of_this_device_wins_over_the_default(table):
     table(json.dumps({"device": "cpu", "configs": {"attention_forward": {"h64": OTHER}}}))
     assert tuning.lookup("attention_forward", "h64", CPU) == OTHER

@@ -61,7 +61,10 @@ def warps_for(elements: int) -> int:
 
 
 def matmul_precision(dtype: torch.dtype) -> str:
-    """Return how `tl.dot` multiplies: fp32 with all its bits unless torch was told otherwise."""
-    if dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest":
-        return "ieee"
-    return "tf32"
+    """Return how `tl.dot` multiplies fp32: in TF32 only where torch was told that it may.
+
+    Three products of TF32 parts keep fp32's bits on the matrix units of NVIDIA; others have "ieee".
+    """
+    if dtype != torch.float32 or torch.get_float32_matmul_precision() != "highest":
+        return "tf32"
+    return "ieee" if torch.version.hip else "tf32x3"

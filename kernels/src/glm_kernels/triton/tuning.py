@@ -38,21 +38,24 @@ _DEFAULTS: dict[str, dict[str, Config]] = {
         "h128": _blocks(128, 64, 8, 3),
         "h256": _blocks(64, 32, 8, 2),
         "few": _blocks(16, 64, 4, 2),
-        "default": _blocks(32, 32, 4, 2),
+        "h256w": _blocks(16, 32, 8, 1),
+        "default": _blocks(32, 32, 8, 1),
     },
     "attention_grad_q": {
         "h16": _blocks(64, 64, 4, 2),
         "h32": _blocks(64, 64, 4, 2),
         "h64": _blocks(64, 64, 4, 2),
         "h128": _blocks(64, 64, 8, 2),
-        "default": _blocks(32, 32, 4, 1),
+        "h256w": _blocks(16, 32, 8, 1),
+        "default": _blocks(32, 32, 8, 1),
     },
     "attention_grad_kv": {
         "h16": _blocks(64, 64, 8, 2),
         "h32": _blocks(64, 64, 8, 2),
         "h64": _blocks(64, 128, 8, 2),
         "h128": _blocks(32, 128, 8, 2),
-        "default": _blocks(32, 32, 4, 1),
+        "h256w": _blocks(16, 32, 8, 1),
+        "default": _blocks(32, 32, 8, 1),
     },
 }
 
@@ -129,7 +132,10 @@ def _chosen(op: str, shape: str, device: torch.device) -> Config:
         if shape in table.get(op, {}):
             return table[op][shape]
     defaults = _DEFAULTS[op]
-    return defaults.get(shape, defaults["default"])
+    config = defaults.get(shape, defaults["default"])
+    if torch.version.hip and "num_stages" in config:
+        return {**config, "num_stages": 1}  # 64 KiB of shared memory hold no more
+    return config
 
 
 def _table_of(device: torch.device) -> dict[str, dict[str, Config]]:
