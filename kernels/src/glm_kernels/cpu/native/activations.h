@@ -112,15 +112,16 @@ inline int32_t quantize_unit(const float* x, float inverse, int8_t* out) {
   return sum;
 }
 
-// Quantizes row `row` of a tile of `tile_rows` rows; x is its first element.
+// Quantizes groups [first, last) of row `row` of a tile of `tile_rows` rows; the row begins at element
+// x_begin of a.x.
 template <int Planes>
-void quantize_row(const LinearArguments& a, const Sizes& size, const void* x, int64_t x_begin,
-                  const Activations& tile, int64_t tile_rows, int64_t row) {
+void quantize_groups(const LinearArguments& a, const Sizes& size, int64_t x_begin, int64_t first,
+                     int64_t last, const Activations& tile, int64_t tile_rows, int64_t row) {
   float values[kWholeRowGroup];
-  for (int64_t g = 0; g < size.groups; ++g) {
+  for (int64_t g = first; g < last; ++g) {
     const int64_t begin = g * size.group_units * kUnit, width = size.group_units * kUnit;
     const int64_t count = a.in_features - begin < width ? a.in_features - begin : width;
-    read(x, a.x_dtype, x_begin + begin, count, values);
+    read(a.x, a.x_dtype, x_begin + begin, count, values);
     for (int64_t i = count; i < width; ++i) values[i] = 0;
     float inverse;
     tile.scales[g * tile_rows + row] = group_scale<Planes>(values, count, &inverse);
@@ -193,8 +194,8 @@ void quantize(const LinearArguments& a, const Sizes& size, const Activations& al
     for (int64_t row = first * Tile; row < rows && row < last * Tile; ++row) {
       const int64_t start = row - row % Tile;
       const int64_t count = Padded || rows - start > Tile ? Tile : rows - start;
-      quantize_row<Planes>(a, size, a.x, (begin + row) * a.x_stride,
-                           tile_at(all, size, start, Planes), count, row - start);
+      quantize_groups<Planes>(a, size, (begin + row) * a.x_stride, 0, size.groups,
+                              tile_at(all, size, start, Planes), count, row - start);
     }
   });
 }

@@ -55,6 +55,12 @@ inline Floats to_float(Ints v) { return _mm512_cvtepi32_ps(v); }
 inline Floats load_half(const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+inline Floats load_bf16(const uint16_t* p) {
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+inline Floats load_floats(const float* p) { return _mm512_loadu_ps(p); }
+inline float sum(Floats v) { return _mm512_reduce_add_ps(v); }
 inline Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 inline void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }

@@ -77,6 +77,17 @@ inline Floats to_float(const Ints& v) {
 inline Floats load_half(const uint16_t* p) {
   return each<Floats>([&](int i) { return from_fp16(p[i]); });
 }
+inline Floats load_bf16(const uint16_t* p) {
+  return each<Floats>([&](int i) { return from_bf16(p[i]); });
+}
+inline Floats load_floats(const float* p) {
+  return each<Floats>([&](int i) { return p[i]; });
+}
+inline float sum(const Floats& v) {
+  float total = 0;
+  for (float lane : v.v) total += lane;
+  return total;
+}
 inline Floats multiply(const Floats& a, const Floats& b) {
   return each<Floats>([&](int i) { return a.v[i] * b.v[i]; });
 }

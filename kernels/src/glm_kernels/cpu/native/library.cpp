@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "abi.h"
+#include "decode_abi.h"
 #include "parallel.h"
 
 namespace glm {
@@ -11,13 +12,19 @@ GompParallel gomp_parallel = nullptr;
 
 namespace portable {
 int linear(const LinearArguments& arguments);
+int64_t decode_workspace(const DecodeModel& model, int64_t rows);
+void decode_step(const DecodeModel& model, const DecodeStep& step);
 }
 #ifdef GLM_X86
 namespace avx2 {
 int linear(const LinearArguments& arguments);
+int64_t decode_workspace(const DecodeModel& model, int64_t rows);
+void decode_step(const DecodeModel& model, const DecodeStep& step);
 }
 namespace avx512 {
 int linear(const LinearArguments& arguments);
+int64_t decode_workspace(const DecodeModel& model, int64_t rows);
+void decode_step(const DecodeModel& model, const DecodeStep& step);
 }
 namespace amx {
 int linear(const LinearArguments& arguments);
@@ -70,6 +77,24 @@ GLM_EXPORT int32_t glm_linear_weight_only(const void* x, const uint8_t* levels, 
   if (isa == glm::kAvx2) return glm::avx2::linear(arguments);
 #endif
   return glm::portable::linear(arguments);
+}
+
+// Bytes of the workspace that a decode step of so many rows needs.
+GLM_EXPORT int64_t glm_decode_workspace(const glm::DecodeModel* model, int64_t rows, int32_t isa) {
+#ifdef GLM_X86
+  if (isa >= glm::kAvx512) return glm::avx512::decode_workspace(*model, rows);
+  if (isa == glm::kAvx2) return glm::avx2::decode_workspace(*model, rows);
+#endif
+  return glm::portable::decode_workspace(*model, rows);
+}
+
+GLM_EXPORT void glm_decode_step(const glm::DecodeModel* model, const glm::DecodeStep* step,
+                                int32_t isa) {
+#ifdef GLM_X86
+  if (isa >= glm::kAvx512) return glm::avx512::decode_step(*model, *step);
+  if (isa == glm::kAvx2) return glm::avx2::decode_step(*model, *step);
+#endif
+  glm::portable::decode_step(*model, *step);
 }
 
 }  // extern "C"

@@ -1,3 +1,4 @@
 #define GLM_ISA avx2
 #include "lanes_avx2.h"
 #include "weight_only.h"
+#include "decode.h"

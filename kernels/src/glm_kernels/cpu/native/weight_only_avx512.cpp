@@ -1,3 +1,4 @@
 #define GLM_ISA avx512
 #include "lanes_avx512.h"
 #include "weight_only.h"
+#include "decode.h"

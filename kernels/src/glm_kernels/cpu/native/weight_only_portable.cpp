@@ -1,3 +1,4 @@
 #define GLM_ISA portable
 #include "lanes_portable.h"
 #include "weight_only.h"
+#include "decode.h"

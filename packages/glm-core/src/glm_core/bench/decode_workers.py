@@ -21,15 +21,18 @@ from torch import Tensor, nn
 from glm_core.bench.decode import READ, shape_config
 from glm_core.infer.batch import DecodingBatch, RowStart
 from glm_core.model import Transformer, TransformerConfig
-from glm_core.quantize import QuantizeConfig, QuantizedEmbedding, quantize_
+from glm_core.quantize import Layout, QuantizeConfig, QuantizedEmbedding, quantize_
 from glm_core.quantize.matrix import QuantizedMatrix
-from glm_core.quantize.weight import QuantizedWeight
+from glm_core.quantize.weight import QuantizedWeight, has_kernel
+from glm_kernels import PackedWeight
 from glm_kernels.memory import empty_on_huge_pages
+from glm_kernels.weight_only import BLOCK, UNIT
 
 PROMPT = 8
 """Columns read before the first token is written."""
 GROUP = 32
 READ_BYTES = 1 << 30
+NOISE = torch.randint(0, 256, (1 << 24,), dtype=torch.uint8)
 Round = Callable[[], float]
 """Writes the tokens of a round; returns how many a second."""
 
@@ -179,22 +182,43 @@ def fill_(model: nn.Module) -> None:
 
 
 def fill_quantized(module: QuantizedWeight) -> None:
-    """Random levels and one scale, in the kernels' order where they multiply."""
+    """Random levels and one scale; what multiplies is made in the kernels' order, because bringing
+    6 B of levels into it takes minutes."""
     (rows, columns), layout = module._size, module.layout
-    levels = random_bytes((rows, columns * layout.bits // 8), torch.int8)
-    scale_shape = layout.kinds(rows, columns)["_scale"][1]
-    scale = torch.full(scale_shape, 0.1 / 2**layout.bits, dtype=torch.float16)
+    scale = 0.1 / 2**layout.bits
     if isinstance(module, QuantizedEmbedding):
         module.like = torch.empty(0, dtype=module.like.dtype)
-    module.set_matrix(QuantizedMatrix(levels, scale, None, layout))
-    module.pack()
+    if has_kernel(torch.device("cpu")) and getattr(module, "is_head", True):
+        module.weight = module.weight_scale = None
+        module._set_packed(random_packed(rows, columns, layout, scale))
+        return
+    levels = random_bytes((rows, columns * layout.bits // 8), torch.int8)
+    scales = torch.full(layout.kinds(rows, columns)["_scale"][1], scale, dtype=torch.float16)
+    module.set_matrix(QuantizedMatrix(levels, scales, None, layout))
+
+
+def random_packed(rows: int, columns: int, layout: Layout, scale: float) -> PackedWeight:
+    """A packed weight of random levels."""
+    blocks, units = -(-rows // BLOCK), -(-columns // UNIT)
+    levels = random_bytes((blocks, units * UNIT * BLOCK * layout.bits // 8), torch.uint8)
+    shape = (blocks, layout.groups(columns), BLOCK)
+    return PackedWeight(
+        levels=levels,
+        scales=empty_on_huge_pages(shape, torch.float16).fill_(scale),
+        zeros=None,
+        out_features=rows,
+        in_features=columns,
+        bits=layout.bits,
+        group=layout.group or None,
+    )
 
 
 def random_bytes(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """Bytes of all values."""
-    count = shape[0] * shape[1]
-    words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)
-    return words.view(dtype)[:count].view(shape)
+    """Bytes of all values, the same ones again after a while."""
+    out = empty_on_huge_pages(shape, dtype)
+    for part in torch.split(out.view(-1), NOISE.numel()):
+        part.copy_(NOISE[: part.numel()].view(dtype))
+    return out
 
 
 def bytes_read(model: Transformer) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from glm_core.attention import Causal, Full, LeftPadded, MaskSpec, PrefixLM
+from glm_core.infer.fast_decode import MOST_ROWS, FastDecoder, fast_decoder
 from glm_core.infer.kv_cache import KVCache
 from glm_core.model.transformer import Transformer
 
@@ -44,6 +45,7 @@ class DecodingBatch:
         self.cache = KVCache.for_model(
             model.config, len(starts), self.num_front + capacity, model.dtype, model.device
         )
+        self._fast: FastDecoder | None = None
         longest = max(len(start.input_ids) for start in starts)
         self.pads = [longest - len(start.input_ids) for start in starts]
         self.prefix_lens = [start.prefix_len for start in starts]
@@ -71,9 +73,13 @@ class DecodingBatch:
         """
         for row, entry in enumerate(inputs):
             self.columns[row] += entry is not None
-        ids = [[0 if entry is None else entry[0]] for entry in inputs]
-        places = [[(0, 0) if entry is None else entry[1]] for entry in inputs]
-        self.logits_BV = self._forward(ids, places)
+        tokens = [0 if entry is None else entry[0] for entry in inputs]
+        places = [(0, 0) if entry is None else entry[1] for entry in inputs]
+        if self._fast is None or len(inputs) > MOST_ROWS:
+            self.logits_BV = self._forward([[token] for token in tokens], [[p] for p in places])
+        else:
+            self.cache.reserve(self.cache.length + 1)
+            self.logits_BV = self._fast.step(tokens, places, self.pads, self.cache)
         return self.logits_BV
 
     def extend(self, ids: list[int], places: list[Place]) -> Tensor:
@@ -133,4 +139,7 @@ class DecodingBatch:
         places_B2T = torch.tensor(places, device=self.device).transpose(1, 2)
         with torch.inference_mode():
             hidden_BTD = self.model(ids_BT, places_B2T, self._mask(len(ids[0])), self.cache)
-            return self.model.logits(hidden_BTD[:, -1])
+            logits_BV = self.model.logits(hidden_BTD[:, -1])
+        # Made anew for each text read, because the weights may have changed since the last one.
+        self._fast = fast_decoder(self.model)
+        return logits_BV

@@ -1,0 +1,243 @@
+"""A decode step in one call: the structs of native/decode_abi.h and what keeps their memory alive.
+
+Letters: B rows, D hidden size, V vocabulary, S columns of the cache, K key/value heads, H head
+size, R pairs that rotate together.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glm_kernels.cpu import library
+from glm_kernels.decode import DecodeShape, DecodeWeights, LayerWeights, LinearWeights, NormWeights
+from glm_kernels.weight_only import PackedWeight
+
+_P, _L, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+_NORMS = {"rms_norm": 0, "layer_norm": 1}
+_ACTIVATIONS = {"gelu_tanh": 0, "gelu_erf": 1, "gelu_quick": 2, "silu": 3}
+_GATES = {None: 0, "first": 1, "second": 2}
+_ROPES = {None: 0, "halves": 1, "interleaved": 2, "2d": 3}
+_RESIDUALS = {"pre": 0, "deepnorm": 1, "sandwich": 2}
+_CACHE_LINE = 64
+_MOST_HEAD_DIM = 256
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = (
+        *((name, _P) for name in ("values", "scales", "zeros", "bias")),
+        *((name, _L) for name in ("in_features", "out_features")),
+        *((name, _I) for name in ("bits", "group", "dtype", "padding")),
+    )
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = (("weight", _P), ("bias", _P))
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((f"{name}_norm", _Norm) for name in ("input", "attention_out", "post_attention")),
+        ("mlp_out_norm", _Norm),
+        *((name, _Matrix) for name in ("query_key_value", "dense", "up", "down")),
+    )
+
+
+_SIZES = ("num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "ffn_hidden_size")
+_KINDS = ("norm", "activation", "gate", "rope", "residual", "interleaved_heads", "padding")
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        ("layers", _P),
+        ("final_norm", _Norm),
+        ("head", _Matrix),
+        ("cosines", _P),
+        ("sines", _P),
+        *((name, _L) for name in (*_SIZES, "pairs")),
+        *((name, _F) for name in ("eps", "score_scale", "residual_scale")),
+        *((name, _I) for name in _KINDS),
+    )
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        *((name, _P) for name in ("x", "logits", "keys", "values", "positions", "first")),
+        ("workspace", _P),
+        *((name, _L) for name in ("rows", "length", "capacity")),
+        *((name, _I) for name in ("cache_dtype", "threads")),
+    )
+
+
+def unavailable(shape: DecodeShape, weights: DecodeWeights) -> str | None:
+    """Return why a model cannot be decoded by the compiled step, or None when it can."""
+    reason = library.unavailable()
+    if reason is not None:
+        return reason
+    if shape.head_dim % 16 or shape.head_dim > _MOST_HEAD_DIM:
+        return f"heads have {shape.head_dim} dims: not a multiple of 16 up to {_MOST_HEAD_DIM}"
+    for linear in weights.linears():
+        problem = _unfit(linear)
+        if problem is not None:
+            return problem
+    return None
+
+
+class CompiledDecoder:
+    """A model as the compiled decode step reads it. It holds on to the weights it is given.
+
+    Args:
+        shape: of the model.
+        weights: of the model; see `unavailable`.
+    """
+
+    def __init__(self, shape: DecodeShape, weights: DecodeWeights) -> None:
+        self._weights, self._alive = weights, list[Tensor]()
+        self._layers = (_Layer * len(weights.layers))(*map(self._layer, weights.layers))
+        self._model = _Model(
+            layers=ctypes.cast(self._layers, _P),
+            final_norm=self._norm(weights.final_norm),
+            head=self._matrix(weights.head),
+            num_layers=len(weights.layers),
+            hidden_size=shape.hidden_size,
+            num_heads=shape.num_heads,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            ffn_hidden_size=shape.ffn_hidden_size,
+            eps=shape.norm_eps,
+            score_scale=shape.head_dim**-0.5,
+            residual_scale=shape.residual_scale,
+            norm=_NORMS[shape.norm],
+            activation=_ACTIVATIONS[shape.activation],
+            gate=_GATES[shape.gate],
+            rope=_ROPES[shape.rope],
+            residual=_RESIDUALS[shape.residual],
+            interleaved_heads=shape.interleaved_heads,
+        )
+        self._step = _Step()
+        self._rows = self._isa = -1
+        self._workspace = self._logits_BV = torch.empty(0)
+        pointers = _P * len(weights.layers)
+        self._keys, self._values = pointers(), pointers()
+        self._step.keys = ctypes.cast(self._keys, _P)
+        self._step.values = ctypes.cast(self._values, _P)
+
+    def use_tables(self, cos_SR: Tensor, sin_SR: Tensor) -> None:
+        """Sets the rotary tables of positions 0, 1, ...; fp32."""
+        tables = cos_SR.float().contiguous(), sin_SR.float().contiguous()
+        self._tables = tables
+        self._model.cosines, self._model.sines = (table.data_ptr() for table in tables)
+        self._model.pairs = tables[0].shape[1]
+
+    def step(
+        self,
+        x_BD: Tensor,
+        places: Sequence[tuple[int, int]],
+        first: Sequence[int],
+        keys_BSKH: Sequence[Tensor],
+        values_BSKH: Sequence[Tensor],
+        length: int,
+        threads: int,
+    ) -> Tensor:
+        """Adds one column to the texts of a cache.
+
+        Args:
+            x_BD: embeddings, fp32 and contiguous; overwritten.
+            places: position and block position of each row's column.
+            first: the first column that each row sees.
+            keys_BSKH: of each layer, contiguous; the new column is stored at `length`.
+            values_BSKH: as the keys.
+            length: columns in the cache before this one.
+            threads: that compute it, of PyTorch's; the result does not depend on them.
+
+        Returns:
+            Logits, fp32 [B, V].
+        """
+        rows, step = len(places), self._step
+        if rows != self._rows or self._isa != library.isa():
+            self._prepare(rows)
+        logits_BV = torch.empty(rows, self._model.head.out_features)
+        for index, (keys, values) in enumerate(zip(keys_BSKH, values_BSKH, strict=True)):
+            self._keys[index], self._values[index] = keys.data_ptr(), values.data_ptr()
+        self._positions[:] = [number for place in places for number in place]
+        self._first[:] = list(first)
+        step.x, step.logits = x_BD.data_ptr(), logits_BV.data_ptr()
+        step.length, step.capacity = length, keys_BSKH[0].shape[1]
+        step.cache_dtype = _DTYPES[keys_BSKH[0].dtype]
+        step.threads = threads
+        library.library().glm_decode_step(ctypes.byref(self._model), ctypes.byref(step), self._isa)
+        return logits_BV
+
+    def _prepare(self, rows: int) -> None:
+        self._rows, self._isa = rows, library.isa()
+        nbytes = library.library().glm_decode_workspace(ctypes.byref(self._model), rows, self._isa)
+        self._workspace = torch.empty(nbytes + _CACHE_LINE, dtype=torch.uint8)
+        start = self._workspace.data_ptr()
+        self._step.workspace = start + -start % _CACHE_LINE
+        self._step.rows = rows
+        self._positions, self._first = (_L * (2 * rows))(), (_L * rows)()
+        self._step.positions = ctypes.cast(self._positions, _P)
+        self._step.first = ctypes.cast(self._first, _P)
+
+    def _layer(self, layer: LayerWeights) -> _Layer:
+        return _Layer(
+            input_norm=self._norm(layer.input_norm),
+            attention_out_norm=self._norm(layer.attention_out_norm),
+            post_attention_norm=self._norm(layer.post_attention_norm),
+            mlp_out_norm=self._norm(layer.mlp_out_norm),
+            query_key_value=self._matrix(layer.query_key_value),
+            dense=self._matrix(layer.dense),
+            up=self._matrix(layer.up),
+            down=self._matrix(layer.down),
+        )
+
+    def _norm(self, norm: NormWeights | None) -> _Norm:
+        if norm is None:
+            return _Norm()
+        return _Norm(weight=self._vector(norm.weight), bias=self._vector(norm.bias))
+
+    def _matrix(self, linear: LinearWeights) -> _Matrix:
+        weight, bias = linear.weight, self._vector(linear.bias)
+        if isinstance(weight, Tensor):
+            rows, columns = weight.shape
+            return _Matrix(
+                values=weight.data_ptr(),
+                bias=bias,
+                in_features=columns,
+                out_features=rows,
+                dtype=_DTYPES[weight.dtype],
+            )
+        return _Matrix(
+            values=weight.levels.data_ptr(),
+            scales=weight.scales.data_ptr(),
+            zeros=None if weight.zeros is None else weight.zeros.data_ptr(),
+            bias=bias,
+            in_features=weight.in_features,
+            out_features=weight.out_features,
+            bits=weight.bits,
+            group=weight.group or 0,
+        )
+
+    def _vector(self, vector: Tensor | None) -> int | None:
+        """Address of a vector in fp32; a copy of it is kept where it is of another dtype."""
+        if vector is None:
+            return None
+        floats = vector.detach().float().contiguous()
+        self._alive.append(floats)
+        return floats.data_ptr()
+
+
+def _unfit(linear: LinearWeights) -> str | None:
+    weight: Any = linear.weight
+    if isinstance(weight, PackedWeight):
+        return None if weight.levels.device.type == "cpu" else "a weight is not on the CPU"
+    if weight.device.type != "cpu" or weight.dtype not in _DTYPES:
+        return f"a weight is {weight.dtype} on {weight.device}, not fp32, bf16 or fp16 on the CPU"
+    if not weight.is_contiguous() or weight.shape[1] % 16:
+        return f"a weight of shape {list(weight.shape)} is not contiguous rows of 16 columns"
+    return None

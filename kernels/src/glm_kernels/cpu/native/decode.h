@@ -1,0 +1,310 @@
+// One new column of some texts through a whole model: norms, quantized products, rotary embedding,
+// attention over the cache, gates, residual sums and the head. Every thread runs the same phases
+// (team.h), nothing is allocated, and the residual stream is fp32.
+// Included once for each instruction set, after weight_only.h.
+#pragma once
+
+#include <initializer_list>
+#include <new>
+
+#include "decode_attention.h"
+#include "team.h"
+
+namespace glm::GLM_ISA {
+namespace {
+
+constexpr int kPlanes = 2;
+constexpr int64_t kChunk = 128;  // columns of a row prepared at once: whole groups of any size
+constexpr int64_t kStepPieceBytes = 1 << 14;  // of a matrix: what a thread takes at a time, at least
+constexpr int64_t kPlainRows = 4;             // rows of a plain matrix worked on at once
+
+// Where a step keeps its intermediate values; all [rows, ...].
+struct Buffers {
+  Phase* phases;
+  float *normed, *qkv, *attended, *up, *inner, *out;
+  char* quantized;  // of the input of the next product
+};
+
+inline int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+inline LinearArguments as_arguments(const Matrix& m, int64_t rows) {
+  LinearArguments a{};
+  a.levels = static_cast<const uint8_t*>(m.values);
+  a.scales = m.scales;
+  a.zeros = m.zeros;
+  a.rows = rows;
+  a.in_features = a.x_stride = m.in_features;
+  a.out_features = m.out_features;
+  a.bits = m.bits;
+  a.group = m.group;
+  a.planes = kPlanes;
+  return a;
+}
+
+inline int64_t quantized_bytes(const Matrix& m, int64_t rows) {
+  if (m.bits == 0) return 0;
+  const Sizes size(as_arguments(m, rows));
+  return aligned(rows * size.units * kUnit * kPlanes) + 2 * aligned(rows * size.groups * 4);
+}
+
+inline Activations quantized_of(const LinearArguments& a, const Sizes& size, char* memory) {
+  auto* scales = memory + aligned(a.rows * size.units * kUnit * kPlanes);
+  auto* sums = scales + aligned(a.rows * size.groups * 4);
+  return {reinterpret_cast<int8_t*>(memory), reinterpret_cast<float*>(scales),
+          reinterpret_cast<int32_t*>(sums)};
+}
+
+inline int64_t phase_count(const DecodeModel& m) { return 11 * m.num_layers + 2; }
+
+// Lays the buffers out from `memory` on; returns the bytes that they take.
+inline int64_t lay_out(const DecodeModel& m, int64_t rows, char* memory, Buffers* buffers) {
+  int64_t used = 0;
+  const auto take = [&](int64_t bytes) {
+    char* at = memory + used;
+    used += aligned(bytes);
+    return at;
+  };
+  const auto floats = [&](int64_t columns) {
+    return reinterpret_cast<float*>(take(rows * columns * 4));
+  };
+  buffers->phases = reinterpret_cast<Phase*>(take(phase_count(m) * int64_t(sizeof(Phase))));
+  buffers->normed = floats(m.hidden_size);
+  buffers->qkv = floats((m.num_heads + 2 * m.num_kv_heads) * m.head_dim);
+  buffers->attended = floats(m.num_heads * m.head_dim);
+  buffers->up = floats(m.ffn_hidden_size * (m.gate == kNoGate ? 1 : 2));
+  buffers->inner = floats(m.ffn_hidden_size);
+  buffers->out = floats(m.hidden_size);
+  int64_t most = quantized_bytes(m.head, rows);
+  for (int64_t layer = 0; layer < m.num_layers; ++layer) {
+    const Layer& l = m.layers[layer];
+    for (const Matrix* matrix : {&l.query_key_value, &l.dense, &l.up, &l.down}) {
+      const int64_t bytes = quantized_bytes(*matrix, rows);
+      most = bytes > most ? bytes : most;
+    }
+  }
+  buffers->quantized = take(most);
+  return used;
+}
+
+// Sums of the products of four rows of a plain matrix with a row of x.
+template <int Dtype>
+inline void multiply_plain(const Matrix& m, int64_t row, int64_t count, const float* x, float* out) {
+  const int64_t K = m.in_features;
+  Floats sums[kPlainRows];
+  for (Floats& s : sums) s = zero();
+  for (int64_t i = 0; i < K; i += 16) {
+    const Floats v = load_floats(x + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < kPlainRows; ++r) {
+      const int64_t from = row + (r < count ? r : 0);
+      sums[r] = multiply_add(load_cache<Dtype>(m.values, from * K + i), v, sums[r]);
+    }
+  }
+  for (int r = 0; r < kPlainRows; ++r) out[r] = sum(sums[r]);
+}
+
+// A thread's way through a step.
+class Step {
+ public:
+  Step(const DecodeModel& model, const DecodeStep& step, const Buffers& buffers)
+      : m_(model), s_(step), b_(buffers), team_(buffers.phases, step.threads) {}
+
+  void run() {
+    for (int64_t layer = 0; layer < m_.num_layers; ++layer) {
+      const Layer& l = m_.layers[layer];
+      normalize_into(l.input_norm, l.query_key_value);
+      product(l.query_key_value, b_.normed, b_.qkv);
+      attention(layer);
+      prepare(l.dense, b_.attended, [](int64_t, int64_t, int64_t) {});
+      join(l.dense, b_.attended, l.attention_out_norm);
+      normalize_into(l.post_attention_norm, l.up);
+      product(l.up, b_.normed, b_.up);
+      prepare(l.down, b_.inner, [&](int64_t row, int64_t begin, int64_t count) {
+        activate_part(row, begin, count);
+      });
+      join(l.down, b_.inner, l.mlp_out_norm);
+    }
+    normalize_into(m_.final_norm, m_.head);
+    product(m_.head, b_.normed, s_.logits);
+  }
+
+ private:
+  // Calls fill(row, begin, count) for parts of the input x of a product, and quantizes them.
+  template <typename Fill>
+  void prepare(const Matrix& matrix, const float* x, const Fill& fill) {
+    LinearArguments a = as_arguments(matrix, s_.rows);
+    a.x = x;
+    const Sizes size(a);
+    const Activations all = quantized_of(a, size, b_.quantized);
+    const int64_t K = matrix.in_features, chunks = (K + kChunk - 1) / kChunk;
+    const int64_t groups = kChunk / (size.group_units * kUnit);
+    team_.each(s_.rows * chunks, kChunkPiece, [&](int64_t first, int64_t last) {
+      for (int64_t item = first; item < last; ++item) {
+        const int64_t row = item / chunks, begin = item % chunks * kChunk;
+        fill(row, begin, K - begin < kChunk ? K - begin : kChunk);
+        if (matrix.bits == 0) continue;
+        const int64_t tile = row - row % kTileRows, count = tile_rows(s_.rows, tile);
+        const int64_t group = item % chunks * groups;
+        const int64_t end = group + groups < size.groups ? group + groups : size.groups;
+        quantize_groups<kPlanes>(a, size, row * K, group, end, tile_at(all, size, tile, kPlanes),
+                                 count, row - tile);
+      }
+    });
+  }
+
+  // normed = the norm of the residual stream, the input of `matrix`.
+  void normalize_into(const NormWeights& norm, const Matrix& matrix) {
+    int64_t known = -1;  // row whose statistics this thread has
+    Statistics about{};
+    prepare(matrix, b_.normed, [&](int64_t row, int64_t begin, int64_t count) {
+      const float* x = s_.x + row * m_.hidden_size;
+      if (row != known) about = statistics(m_.norm, x, m_.hidden_size, m_.eps);
+      known = row;
+      normalize(norm, about, x, begin, count, b_.normed + row * m_.hidden_size + begin);
+    });
+  }
+
+  void activate_part(int64_t row, int64_t begin, int64_t count) {
+    const int64_t F = m_.ffn_hidden_size;
+    const float* up = b_.up + row * F * (m_.gate == kNoGate ? 1 : 2) + begin;
+    const float* second = m_.gate == kNoGate ? nullptr : up + F;
+    const bool swapped = m_.gate == kGateSecond;
+    activate(m_.activation, swapped ? second : up, swapped ? up : second, count,
+             b_.inner + row * F + begin);
+  }
+
+  void attention(int64_t layer) {
+    const int64_t group = m_.num_heads / m_.num_kv_heads, heads = heads_at_once(m_);
+    const int64_t tiles = group / heads, per_row = m_.num_kv_heads * tiles;
+    const int64_t width = (m_.num_heads + 2 * m_.num_kv_heads) * m_.head_dim;
+    team_.each(s_.rows * per_row, 1, [&](int64_t first, int64_t last) {
+      for (int64_t item = first; item < last; ++item) {
+        const int64_t row = item / per_row, rest = item % per_row;
+        const int64_t kv_head = rest / tiles, head = rest % tiles * heads;
+        float* qkv = b_.qkv + row * width;
+        float* out = b_.attended + row * m_.num_heads * m_.head_dim;
+        const auto of = s_.cache_dtype == kFloat32    ? attend_tile<kFloat32>
+                        : s_.cache_dtype == kBFloat16 ? attend_tile<kBFloat16>
+                                                      : attend_tile<kFloat16>;
+        of(m_, s_, layer, row, kv_head, head, heads, qkv, out);
+      }
+    });
+  }
+
+  // Joins the output of a sub-layer, whose last product this is, to the residual stream.
+  void join(const Matrix& matrix, const float* x, const NormWeights& out_norm) {
+    const int64_t D = m_.hidden_size;
+    if (m_.residual != kSandwich) {
+      const bool deep = m_.residual == kDeepNorm;
+      product(matrix, x, s_.x, deep ? b_.normed : s_.x, deep ? m_.residual_scale : 1.0f);
+      return;
+    }
+    product(matrix, x, b_.out);
+    team_.each(s_.rows, 1, [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; ++row) {
+        const float* out = b_.out + row * D;
+        const Statistics about = statistics(m_.norm, out, D, m_.eps);
+        float part[kChunk];
+        for (int64_t begin = 0; begin < D; begin += kChunk) {
+          const int64_t count = D - begin < kChunk ? D - begin : kChunk;
+          normalize(out_norm, about, out, begin, count, part);
+          for (int64_t i = 0; i < count; ++i) s_.x[row * D + begin + i] += part[i];
+        }
+      }
+    });
+  }
+
+  // out = x W^T + bias (+ scale * base); x is what `prepare` has filled and quantized.
+  void product(const Matrix& matrix, const float* x, float* out, const float* base = nullptr,
+               float scale = 0) {
+    const auto finish = [&](const float* sums, int64_t row, int64_t column, int64_t count) {
+      const int64_t at = row * matrix.out_features + column;
+      for (int64_t i = 0; i < count; ++i) {
+        const float sum = matrix.bias ? sums[i] + matrix.bias[column + i] : sums[i];
+        out[at + i] = base ? base[at + i] * scale + sum : sum;
+      }
+    };
+    if (matrix.bits == 4) return packed_product<4>(matrix, finish);
+    if (matrix.bits == 8) return packed_product<8>(matrix, finish);
+    plain_product(matrix, x, finish);
+  }
+
+  template <int Bits, typename Finish>
+  void packed_product(const Matrix& matrix, const Finish& finish) {
+    const LinearArguments a = as_arguments(matrix, s_.rows);
+    const Sizes size(a);
+    const Activations all = quantized_of(a, size, b_.quantized);
+    const int64_t at_once = blocks_at_once(s_.rows);
+    const int64_t piece = (kStepPieceBytes / size.block_bytes / at_once + 1) * at_once;
+    team_.each(size.blocks, piece, [&](int64_t first, int64_t last) {
+      for (int64_t block = first, blocks; block < last; block += blocks) {
+        blocks = last - block < at_once ? 1 : at_once;
+        for (int64_t row = 0; row < s_.rows; row += kTileRows) {
+          Results results[kSingleRowBlocks];
+          const int64_t count = tile_rows(s_.rows, row);
+          multiply<Bits, kPlanes>(count, blocks, a, size, block, tile_at(all, size, row, kPlanes),
+                                  results);
+          for (int64_t i = 0; i < blocks * count; ++i) {
+            const int64_t b = i / count, r = i % count, column = (block + b) * kBlock;
+            const int64_t rest = matrix.out_features - column;
+            finish(results[b].of[r], row + r, column, rest < kBlock ? rest : kBlock);
+          }
+        }
+      }
+    });
+  }
+
+  template <typename Finish>
+  void plain_product(const Matrix& matrix, const float* x, const Finish& finish) {
+    const int64_t K = matrix.in_features, row_bytes = K * (matrix.dtype == kFloat32 ? 4 : 2);
+    const int64_t piece = (kStepPieceBytes / row_bytes / kPlainRows + 1) * kPlainRows;
+    const auto multiply_rows = matrix.dtype == kFloat32    ? multiply_plain<kFloat32>
+                               : matrix.dtype == kBFloat16 ? multiply_plain<kBFloat16>
+                                                           : multiply_plain<kFloat16>;
+    team_.each(matrix.out_features, piece, [&](int64_t first, int64_t last) {
+      for (int64_t column = first; column < last; column += kPlainRows) {
+        const int64_t count = last - column < kPlainRows ? last - column : kPlainRows;
+        for (int64_t row = 0; row < s_.rows; ++row) {
+          float sums[kPlainRows];
+          multiply_rows(matrix, column, count, x + row * K, sums);
+          finish(sums, row, column, count);
+        }
+      }
+    });
+  }
+
+  static constexpr int64_t kChunkPiece = 4;
+
+  const DecodeModel& m_;
+  const DecodeStep& s_;
+  const Buffers& b_;
+  Team team_;
+};
+
+}  // namespace
+
+int64_t decode_workspace(const DecodeModel& model, int64_t rows) {
+  Buffers buffers;
+  return lay_out(model, rows, nullptr, &buffers);
+}
+
+void decode_step(const DecodeModel& model, const DecodeStep& step) {
+  struct Job {
+    const DecodeModel& model;
+    const DecodeStep& step;
+    Buffers buffers;
+  } job{model, step, {}};
+  lay_out(model, step.rows, static_cast<char*>(step.workspace), &job.buffers);
+  for (int64_t i = 0; i < phase_count(model); ++i) new (job.buffers.phases + i) Phase();
+  const auto run = [](void* data) {
+    auto& job = *static_cast<Job*>(data);
+    Step(job.model, job.step, job.buffers).run();
+  };
+  if (step.threads > 1 && gomp_parallel != nullptr) {
+    gomp_parallel(run, &job, static_cast<unsigned>(step.threads), 0);
+  } else {
+    run(&job);
+  }
+}
+
+}  // namespace glm::GLM_ISA

@@ -1,0 +1,251 @@
+"""Decoding a column of some texts by one call of the compiled step, where the model allows it.
+
+Letters: B rows, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glm_core.infer.kv_cache import KVCache
+from glm_core.model.config import (
+    Activation,
+    Norm,
+    Position,
+    QkvLayout,
+    RopeLayout,
+    TransformerConfig,
+)
+from glm_core.model.norm import LayerNorm, RmsNorm
+from glm_core.model.positions import LearnedPositions, build_rotation
+from glm_core.model.transformer import Attention, Block, FeedForward, Transformer
+from glm_core.quantize import QuantizedEmbedding, QuantizedLinear
+from glm_kernels.cpu.decode import CompiledDecoder, unavailable
+from glm_kernels.decode import DecodeShape, DecodeWeights, LayerWeights, LinearWeights, NormWeights
+
+logger = logging.getLogger(__name__)
+
+MOST_ROWS = 12
+"""More rows than this are as fast through the model itself, whose products then are bound by
+computing."""
+_KNOWN = (
+    Transformer,
+    LearnedPositions,
+    Block,
+    Attention,
+    FeedForward,
+    RmsNorm,
+    LayerNorm,
+    nn.Linear,
+    nn.Embedding,
+    QuantizedLinear,
+    QuantizedEmbedding,
+)
+_FIRST_TABLE = 256
+_SMALL_BYTES = 1 << 28
+"""A model of less weight than this may be faster on one thread."""
+_TRIED = 2
+"""Columns that each number of threads computes to be timed, at the start of a period."""
+_FIRST_PERIOD, _LONGEST_PERIOD = 64, 1024
+"""Columns; every period is twice as long as the one before."""
+
+
+class ThreadChoice:
+    """Chooses between all threads and one, by the time that columns take.
+
+    The threads of a small model meet every few microseconds. On a machine that is busy with other
+    work one of them is always not running, and the others wait for it: 1 thread was measured to be
+    12 times as fast as 2 there, where on an idle machine 2 are faster. The result is the same.
+
+    Args:
+        most: threads of PyTorch.
+        is_small: whether waiting could be longer than computing; otherwise all threads are used.
+    """
+
+    def __init__(self, most: int, is_small: bool) -> None:
+        self.best = most
+        self._tries = (1, most) * _TRIED if is_small and most > 1 else ()
+        self._seconds = dict.fromkeys(self._tries, 0.0)
+        self._column, self._period = 0, _FIRST_PERIOD
+
+    def next(self) -> int:
+        """Returns how many threads compute the next column."""
+        return self._tries[self._column] if self._column < len(self._tries) else self.best
+
+    def add(self, threads: int, seconds: float) -> None:
+        """Notes what that column took."""
+        if not self._tries:
+            return
+        if self._column < len(self._tries):
+            self._seconds[threads] += seconds
+        self._column += 1
+        if self._column == len(self._tries):
+            self.best = min(self._seconds, key=self._seconds.__getitem__)
+        elif self._column == self._period:
+            self._column, self._period = 0, min(2 * self._period, _LONGEST_PERIOD)
+            self._seconds = dict.fromkeys(self._tries, 0.0)
+
+
+class FastDecoder:
+    """A model ready for the compiled step. It sees the weights as they are when it is made.
+
+    Raises:
+        ValueError: the model cannot be decoded so; see `why_not`.
+    """
+
+    def __init__(self, model: Transformer) -> None:
+        reason = why_not(model)
+        if reason is not None:
+            raise ValueError(f"the compiled decode step cannot run this model: {reason}")
+        self.model = model
+        weights = _weights(model)
+        self._decoder = CompiledDecoder(_shape(model.config), weights)
+        self._num_positions = 0
+        nbytes = sum(linear.nbytes for linear in weights.linears())
+        self._threads = ThreadChoice(torch.get_num_threads(), nbytes < _SMALL_BYTES)
+
+    @torch.inference_mode()
+    def step(
+        self,
+        tokens: Sequence[int],
+        places: Sequence[tuple[int, int]],
+        pads: Sequence[int],
+        cache: KVCache,
+    ) -> Tensor:
+        """Adds one column to every row.
+
+        Args:
+            tokens: of the column, [B].
+            places: position and block position of each.
+            pads: columns on the left of each row that it does not see.
+            cache: of the columns before; has room for one more, which is stored and counted.
+
+        Returns:
+            Logits after the column, fp32 [B, V].
+        """
+        ids_B1 = torch.tensor(tokens)[:, None]
+        x_B1D = self.model.embed(ids_B1, torch.tensor(places)[:, :, None])
+        self._cover(max(max(place) for place in places))
+        x_BD, threads = x_B1D.flatten(1).float(), self._threads.next()
+        start = time.perf_counter()
+        logits_BV = self._decoder.step(
+            x_BD, places, pads, cache.keys, cache.values, cache.length, threads
+        )
+        self._threads.add(threads, time.perf_counter() - start)
+        cache.advance(1)
+        return logits_BV
+
+    def _cover(self, position: int) -> None:
+        """Makes the rotary tables reach a position."""
+        if position < self._num_positions:
+            return
+        self._num_positions = max(2 * position, _FIRST_TABLE)
+        positions = torch.arange(self._num_positions).expand(1, 2, -1)
+        rotation = build_rotation(self.model.config, positions)
+        if rotation is not None:
+            self._decoder.use_tables(rotation.cos[0], rotation.sin[0])
+
+
+def fast_decoder(model: Transformer) -> FastDecoder | None:
+    """Returns the compiled step for a model, or None where the model itself must be called."""
+    reason = why_not(model)
+    if reason is None:
+        return FastDecoder(model)
+    logger.debug("columns are decoded by the model's own forward: %s", reason)
+    return None
+
+
+def why_not(model: Transformer) -> str | None:
+    """Returns why the compiled step cannot decode a model, or None when it can."""
+    if model.training:
+        return "it is in training mode"
+    if model.prefix is not None or model.top_query is not None:
+        return "it has a tuned prefix or a top-query layer"
+    if model.config.reference_numerics:
+        return "it rounds as the original code does"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList | nn.Dropout):
+            continue
+        hooks = module._forward_hooks or module._forward_pre_hooks
+        if type(module) not in _KNOWN or hooks or "forward" in vars(module):
+            return f"it has a {type(module).__name__} of its own kind, or with hooks"
+    try:
+        weights = _weights(model)
+    except ValueError as error:
+        return str(error)
+    return unavailable(_shape(model.config), weights)
+
+
+def _shape(config: TransformerConfig) -> DecodeShape:
+    activation: Any = "silu"
+    if config.activation != Activation.swiglu:
+        activation = f"gelu_{config.gelu_form.value}"
+    gate: Any = "first" if config.activation == Activation.swiglu else config.gate_half.value
+    rope: Any = None
+    if config.position == Position.rope_2d:
+        rope = "2d"
+    elif config.position == Position.rope:
+        rope = "interleaved" if config.rope_layout == RopeLayout.interleaved else "halves"
+    residual: Any = config.residual.value
+    return DecodeShape(
+        hidden_size=config.hidden_size,
+        num_heads=config.num_heads,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        ffn_hidden_size=config.ffn_hidden_size,
+        norm="rms_norm" if config.norm == Norm.rmsnorm else "layer_norm",
+        norm_eps=config.norm_eps,
+        activation=activation,
+        gate=gate if config.is_gated else None,
+        rope=rope,
+        residual=residual,
+        residual_scale=config.residual_scale,
+        interleaved_heads=config.qkv_layout == QkvLayout.interleaved,
+    )
+
+
+def _weights(model: Transformer) -> DecodeWeights:
+    """Raises ValueError where a matrix has no form that the step reads."""
+    head = model.word_embeddings if model.output_layer is None else model.output_layer
+    return DecodeWeights(
+        layers=tuple(map(_layer, model.blocks())),
+        final_norm=_norm(model.final_norm),
+        head=_linear(head),
+    )
+
+
+def _layer(block: Block) -> LayerWeights:
+    has_out_norms = hasattr(block, "attention_out_norm")
+    return LayerWeights(
+        input_norm=_norm(block.input_norm),
+        query_key_value=_linear(block.attention.query_key_value),
+        dense=_linear(block.attention.dense),
+        attention_out_norm=_norm(block.attention_out_norm) if has_out_norms else None,
+        post_attention_norm=_norm(block.post_attention_norm),
+        up=_linear(block.mlp.dense_h_to_4h),
+        down=_linear(block.mlp.dense_4h_to_h),
+        mlp_out_norm=_norm(block.mlp_out_norm) if has_out_norms else None,
+    )
+
+
+def _norm(norm: Any) -> NormWeights:
+    return NormWeights(norm.weight, getattr(norm, "bias", None))
+
+
+def _linear(module: Any) -> LinearWeights:
+    weight = getattr(module, "packed", None)
+    if weight is None:
+        weight = module.weight
+    if weight is None or (isinstance(weight, Tensor) and not weight.is_floating_point()):
+        raise ValueError("a quantized matrix is not in the kernels' order")
+    return LinearWeights(
+        weight.detach() if isinstance(weight, Tensor) else weight, getattr(module, "bias", None)
+    )
