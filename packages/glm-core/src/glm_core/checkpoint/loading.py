@@ -57,7 +57,7 @@ def load_model(
     name_or_folder: Path | str,
     dtype: torch.dtype | str | None = None,
     device: str | torch.device = "cpu",
-    quantize: str | QuantizeConfig = "keep",
+    quantize: str | QuantizeConfig | Mapping[str, Layout] = "keep",
     max_memory: int | str | None = None,
     context: int | None = None,
     format: str | None = None,
@@ -82,10 +82,10 @@ def load_model(
             CPU float32, or bfloat16 if stored so and the CPU multiplies it natively (AMX).
         device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:1", ...
         quantize: "keep" leaves the matrices of the blocks as they are stored: rows or groups of 8
-            or 4 bits stay so. "none" turns them into numbers. "int8", "int4" and a config quantize
-            each matrix as it is read; the two names mean whole rows, the layout of released
-            weights. What `save_pretrained(..., quantize="int8")` wrote is a compact file, not a
-            quantized model: "keep" turns it into numbers too.
+            or 4 bits stay so. "none" turns them into numbers. "int8", "int4", a config and layouts
+            by module quantize each matrix as it is read; the two names mean whole rows, the layout
+            of released weights. What `save_pretrained(..., quantize="int8")` wrote is a compact
+            file, not a quantized model: "keep" turns it into numbers too.
         max_memory: most that the model may use on `device`: bytes, or "6GB", "512MiB".
         context: tokens of prompt and answer that must fit; None for the model's own context, or as
             many as fit.
@@ -188,7 +188,9 @@ def _quantize_kind(name: str) -> LoadQuantize:
         raise ValueError(f"quantize is {name!r}; use one of: {kinds}") from None
 
 
-def loaded_layouts(checkpoint: Checkpoint, quantize: str | QuantizeConfig) -> dict[str, Layout]:
+def loaded_layouts(
+    checkpoint: Checkpoint, quantize: str | QuantizeConfig | Mapping[str, Layout]
+) -> dict[str, Layout]:
     """Modules whose matrix is quantized once it is loaded, by name; see `load_model`.
 
     Raises:
@@ -196,6 +198,8 @@ def loaded_layouts(checkpoint: Checkpoint, quantize: str | QuantizeConfig) -> di
     """
     from glm_core.model.size import meta_transformer
 
+    if isinstance(quantize, Mapping):
+        return dict(quantize)
     how = quantize if isinstance(quantize, QuantizeConfig) else _quantize_kind(quantize)
     if how is LoadQuantize.none:
         return {}

@@ -13,10 +13,11 @@ import torch
 from glm_core.checkpoint.device_memory import readable
 from glm_core.checkpoint.hub import resolve_model
 from glm_core.checkpoint.loading import load_model
-from glm_core.model.size import count_parameters
+from glm_core.model.size import count_parameters, meta_transformer
 from glm_core.quantize.calibration import calibration_samples
 from glm_core.quantize.folder import Calibration, Quantized, quantize_folder
-from glm_core.quantize.layout import QuantizeConfig
+from glm_core.quantize.layout import GROUPS, Layout, QuantizeConfig
+from glm_core.quantize.quantize import layouts_of
 from glm_core.quantize.texts import WINDOW, documents_of
 
 REFERENCE = "bf16"
@@ -88,15 +89,20 @@ def bits_of(
     Args:
         model: name or folder.
         text: a file, or a corpus of which the held-out split is taken.
-        quantize: as `load_model` takes it.
+        quantize: as `load_model` takes it; with a config, layers that its group does not divide
+            have the next smaller one that does.
     """
     from glm_core.evaluate.perplexity import bits_per_byte
 
+    if isinstance(quantize, QuantizeConfig):
+        layouts: str | dict[str, Layout] = _fitting_layouts(model, quantize)
+    else:
+        layouts = quantize
     loaded, tokenizer = load_model(
         model,
         dtype=torch.bfloat16,
         device=device,
-        quantize=quantize,
+        quantize=layouts,
         tokenizer_kind=tokenizer_kind,
         progress=False,
     )
@@ -115,33 +121,41 @@ def quality(
     """Bits per byte of a model in every layout: a row of the scaling table.
 
     Returns:
-        model, parameters, and bits_per_byte and change (relative to bf16) by column. A column of a
-        layout that the model's shapes do not allow is None.
+        model, parameters, and bits_per_byte and change (relative to bf16) by column. Layers that
+        the group of a column does not divide have the next smaller one that does.
     """
     from glm_core.checkpoint.released import open_checkpoint
 
-    found: dict[str, float | None] = {REFERENCE: bits_of(model, text, "none", device)}
+    found = {REFERENCE: bits_of(model, text, "none", device)}
     for column in columns:
-        try:
-            found[column] = bits_of(model, text, COLUMNS[column], device)
-        except ValueError as error:
-            if "cannot have groups" not in str(error):
-                raise
-            found[column] = None
+        found[column] = bits_of(model, text, COLUMNS[column], device)
     if calibration is not None:
         shown = calibration_of(calibration, model, device=device)
         for column in (name for name in columns if name in CALIBRATED):
-            if found[column] is not None:
+            layouts = _fitting_layouts(model, COLUMNS[column])
+            if set(layouts.values()) == {COLUMNS[column].layout}:
                 found[f"{column} gptq"] = _calibrated(model, text, COLUMNS[column], shown, device)
-    base = found[REFERENCE]
-    assert base is not None
     config = open_checkpoint(resolve_model(model)).config
     return {
         "model": str(model),
         "parameters": count_parameters(config),
         "bits_per_byte": found,
-        "change": {name: None if bits is None else bits / base - 1 for name, bits in found.items()},
+        "change": {name: bits / found[REFERENCE] - 1 for name, bits in found.items()},
     }
+
+
+def _fitting_layouts(model: Path | str, config: QuantizeConfig) -> dict[str, Layout]:
+    """The modules that a config quantizes; in a smaller group where its own does not fit."""
+    from glm_core.checkpoint.released import open_checkpoint
+
+    source = open_checkpoint(resolve_model(model))
+    layouts = layouts_of(meta_transformer(source.config), config)
+    for name in layouts:
+        columns = source.info(f"{name}.weight").shape[1]
+        if config.group and columns % config.group:
+            group = max((group for group in GROUPS if columns % group == 0), default=0)
+            layouts[name] = Layout(config.bits, group, config.symmetric)
+    return layouts
 
 
 def _calibrated(
