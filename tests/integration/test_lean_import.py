@@ -19,7 +19,7 @@ HEAVY = frozenset(
 
 # Files of Triton kernels are imported at the first call of their op; the process of llama.cpp runs
 # in an environment of its own.
-LATE = ("glm_kernels.triton.", "glm_core.bench.llama_cpp_worker")
+LATE = ("glm_kernels.triton.", "glm_core.bench.llama_worker")
 
 
 def loaded_by(statements: str) -> set[str]:

@@ -42,7 +42,7 @@ def test_first_use_says_what_was_written(source, tmp_path, capsys):
     count = sum(
         parameter.numel() for parameter in tiny_model("chatglm3-6b", vocab_size=64).parameters()
     )
-    assert told.out.startswith(f"chatglm2 -> glm-lab: {count:,} parameters, 0.1 MB in 1 file, ")
+    assert told.out.startswith(f"chatglm2 -> glm-lab: {count:,} parameters, 75.9 kB in 1 file, ")
     assert told.out.count("\n") == 1
     assert "no tokenizer goes along" in told.err
     assert open_checkpoint(tmp_path / "out").format.name == "glm-lab"
