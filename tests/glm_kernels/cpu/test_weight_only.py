@@ -265,4 +265,5 @@ def test_no_warning_is_given_when_the_library_is_there(caplog, random, quantized
     with caplog.at_level(logging.WARNING):
         linear_weight_only(random(1, 64), quantized(20, 64, 4, 32, False).packed)
     assert not caplog.records
-    assert glm_kernels.available_backends("linear_weight_only", "cpu")[0] == "cpu"
+    automatic = glm_kernels.dispatch("linear_weight_only", "cpu")
+    assert automatic is glm_kernels.dispatch("linear_weight_only", "cpu", "cpu")
