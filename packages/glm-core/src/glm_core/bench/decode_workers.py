@@ -126,7 +126,7 @@ class TorchInt4Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
-            x.reshape(-1, x.shape[-1]), self.levels, GROUP, self.scales
+            x.reshape(-1, x.shape[-1]).contiguous(), self.levels, GROUP, self.scales
         )
         out = out.view(*x.shape[:-1], -1)
         return out if self.bias is None else out + self.bias

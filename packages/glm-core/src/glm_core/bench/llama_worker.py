@@ -21,6 +21,7 @@ import llama_cpp
 import numpy as np
 
 PROMPT = 8
+ERROR = 4  # of llama.cpp's levels of messages
 KINDS = {"Q4_0": gguf.GGMLQuantizationType.Q4_0, "Q4_K": gguf.GGMLQuantizationType.Q4_K}
 FALLBACK = {"Q4_0": gguf.GGMLQuantizationType.F16, "Q4_K": gguf.GGMLQuantizationType.Q5_0}
 """What llama-quantize takes for columns that the block does not divide."""
@@ -144,7 +145,7 @@ class Model:
 @llama_cpp.llama_log_callback
 def silent(level: int, text: bytes, data: Any) -> None:
     """Errors alone are shown."""
-    if level >= 4 and text:
+    if level == ERROR and text:
         sys.stderr.write(text.decode(errors="replace"))
 
 

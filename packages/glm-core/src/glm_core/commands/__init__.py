@@ -27,6 +27,6 @@ COMMANDS: dict[str, str] = {
     "chat": "talk with a model in the terminal",
     "evaluate": "held-out bits per byte, blank filling and last-word accuracy",
     "explain": "show tokens, positions, mask and labels of a training sample",
-    "bench": "measure speed and peak memory, of training against transformers",
+    "bench": "measure speed and peak memory, against what people use today",
     "demo": "fill blanks, continue text and train live; writes a page with the results",
 }
