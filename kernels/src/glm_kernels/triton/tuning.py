@@ -38,7 +38,8 @@ _DEFAULTS: dict[str, dict[str, Config]] = {
         "h128": _blocks(128, 64, 8, 3),
         "h256": _blocks(64, 32, 8, 2),
         "few": _blocks(16, 64, 4, 2),
-        "h256w": _blocks(16, 32, 8, 1),
+        "feww": _blocks(16, 16, 8, 1),
+        "h256w": _blocks(16, 16, 8, 1),
         "default": _blocks(32, 32, 8, 1),
     },
     "attention_grad_q": {
@@ -46,7 +47,7 @@ _DEFAULTS: dict[str, dict[str, Config]] = {
         "h32": _blocks(64, 64, 4, 2),
         "h64": _blocks(64, 64, 4, 2),
         "h128": _blocks(64, 64, 8, 2),
-        "h256w": _blocks(16, 32, 8, 1),
+        "h256w": _blocks(16, 16, 8, 1),
         "default": _blocks(32, 32, 8, 1),
     },
     "attention_grad_kv": {
@@ -54,7 +55,7 @@ _DEFAULTS: dict[str, dict[str, Config]] = {
         "h32": _blocks(64, 64, 8, 2),
         "h64": _blocks(64, 128, 8, 2),
         "h128": _blocks(32, 128, 8, 2),
-        "h256w": _blocks(16, 32, 8, 1),
+        "h256w": _blocks(16, 16, 8, 1),
         "default": _blocks(32, 32, 8, 1),
     },
 }
