@@ -141,7 +141,8 @@ def group_norm_silu(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, ep
     Mean and variance are over the channels of a group and all positions. Sources: arXiv
     1803.08494, eq. 1-3 and 7; 1702.03118, eq. 4.
     """
-    grouped = x.to(_compute_dtype(x.dtype)).reshape(x.shape[0], num_groups, -1)
+    per_group = math.prod(x.shape[1:]) // num_groups
+    grouped = x.to(_compute_dtype(x.dtype)).reshape(x.shape[0], num_groups, per_group)
     centred = grouped - grouped.mean(-1, keepdim=True)
     normed = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
     weight, bias = (part.view(*part.shape, *(1 for _ in x.shape[2:])) for part in (weight, bias))
