@@ -64,7 +64,7 @@ def torch_int4(job: Mapping[str, Any]) -> tuple[dict[str, Any], Round]:
         head = nn.Linear(model.config.hidden_size, model.config.vocab_size, bias=False)
         model.output_layer = TorchInt4Linear(head)  # type: ignore[assignment]
     model.logits = model.output_layer.__call__  # type: ignore[method-assign, operator]
-    weights = f"int4 groups of {GROUP}, torch's product"
+    weights = f"int4 groups of {GROUP} by torch's product"
     return {"weights": weights, "bytes": bytes_read(model)}, decoding(model, job)
 
 

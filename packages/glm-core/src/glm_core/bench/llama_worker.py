@@ -159,7 +159,7 @@ def main() -> None:
         write_model(shape, job["variant"], partial)
         partial.replace(path)
     model = Model(path, job)
-    about = {"weights": f"{job['variant']}, 8-bit activations", "bytes": path.stat().st_size}
+    about = {"weights": f"{job['variant']} with 8-bit activations", "bytes": path.stat().st_size}
     print(json.dumps(about), flush=True)
     for _ in sys.stdin:
         print(json.dumps({"rate": model.round()}), flush=True)
