@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import platform
@@ -156,14 +157,14 @@ def append_csv(rows: Sequence[Any], path: Path, commit: str) -> None:
     """Adds rows (dataclasses) to a CSV file, with a header when the file is new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
-    with path.open("a", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
         for row in rows:
             values = {"commit": commit, **asdict(row)}
             if is_new:
-                file.write(",".join(values) + "\n")
+                writer.writerow(values)
                 is_new = False
-            cells = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in values.values())
-            file.write(",".join(cells) + "\n")
+            writer.writerow(f"{v:.4g}" if isinstance(v, float) else v for v in values.values())
 
 
 def current_commit() -> str:
