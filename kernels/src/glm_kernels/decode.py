@@ -35,6 +35,9 @@ class DecodeShape:
     residual_scale: float
     interleaved_heads: bool
     """Whether queries, key and value of a key/value head stand side by side in the projection."""
+    top_query: bool = False
+    """Whether the last layer stands above the final norm and its queries have an input of their
+    own, which is neither normed nor rotated (glm_core.model.top_query)."""
 
 
 @dataclass(frozen=True, slots=True)

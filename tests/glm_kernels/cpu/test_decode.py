@@ -68,42 +68,71 @@ def inputs(rows: int = 3) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     return x_BD, [cache[0]], [cache[1]]
 
 
-def run(weights: DecodeWeights, rows: int = 3, threads: int = 2) -> Tensor:
+def run(weights: DecodeWeights, rows: int = 3, threads: int = 2, front: int = 0) -> Tensor:
     x_BD, keys, values = inputs(rows)
-    decoder = CompiledDecoder(SHAPE, weights)
-    return decoder.step(x_BD, PLACES[:rows], FIRST[:rows], keys, values, LENGTH, threads)
+    decoder, first = CompiledDecoder(SHAPE, weights), [max(front, c) for c in FIRST[:rows]]
+    return decoder.step(x_BD, PLACES[:rows], first, keys, values, LENGTH, threads, front=front)
 
 
-def formula(values: dict[str, Tensor]) -> Tensor:
+def norm(x: Tensor) -> Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * 1.5
+
+
+def block(values: dict[str, Tensor], x: Tensor, queries: Tensor | None, front: int) -> Tensor:
     """The same layer, float64."""
-    x_BD, keys, cached = (part for part in inputs())
-
-    def norm(x: Tensor) -> Tensor:
-        return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * 1.5
-
-    x = x_BD.double()
-    qkv = (norm(x) @ values["query_key_value"].T).view(3, -1, HEAD_DIM)
+    _, keys, cached = inputs()
+    projected = norm(x) @ values["query_key_value"].T
+    asked = projected if queries is None else queries @ values["query_key_value"].T
+    q, qkv = asked.view(3, -1, HEAD_DIM), projected.view(3, -1, HEAD_DIM)
     out = torch.zeros(3, HEADS, HEAD_DIM, dtype=torch.float64)
     for row in range(3):
+        seen = [*range(front), *range(max(front, FIRST[row]), LENGTH)]
         for head in range(HEADS):
             kv = head // (HEADS // KV_HEADS)
-            seen = slice(FIRST[row], LENGTH)
             k = torch.cat([keys[0][row, seen, kv].double(), qkv[row, HEADS + kv][None]])
             v = torch.cat(
                 [cached[0][row, seen, kv].double(), qkv[row, HEADS + KV_HEADS + kv][None]]
             )
-            weight = torch.softmax(k @ qkv[row, head] / HEAD_DIM**0.5, 0)
+            weight = torch.softmax(k @ q[row, head] / HEAD_DIM**0.5, 0)
             out[row, head] = weight @ v
     x = x + out.flatten(1) @ values["dense"].T
     gate, up = (norm(x) @ values["up"].T).chunk(2, dim=-1)
-    x = x + (gate / (1 + (-gate).exp()) * up) @ values["down"].T
-    return norm(x) @ values["head"].T
+    return x + (gate / (1 + (-gate).exp()) * up) @ values["down"].T
+
+
+def formula(values: dict[str, Tensor], front: int = 0) -> Tensor:
+    """Logits of a model of this layer, float64."""
+    return norm(block(values, inputs()[0].double(), None, front)) @ values["head"].T
 
 
 def test_step_is_the_formula_when_weights_are_quantized(layer, isa: str) -> None:
     weights, values = layer
     found, expected = run(weights).double(), formula(values)
     assert float((found - expected).norm() / expected.norm()) < 5e-4  # measured worst 4.9e-5
+
+
+def test_first_columns_are_seen_by_all_when_there_is_a_prefix(layer, isa: str) -> None:
+    weights, values = layer
+    found, expected = run(weights, front=2).double(), formula(values, front=2)
+    assert float((found - expected).norm() / expected.norm()) < 5e-4  # measured worst 3.4e-5
+    assert not torch.equal(found[2], run(weights)[2].double())
+
+
+@pytest.mark.parametrize("rows", [3, 1])
+def test_last_layer_asks_with_its_own_queries_when_it_is_the_top_query_layer(
+    layer, isa: str, rows: int
+) -> None:
+    weights, values = layer
+    x_BD, keys, cached = inputs(rows)
+    queries_BD = torch.randn(3, D)
+    decoder = CompiledDecoder(replace(SHAPE, top_query=True, rope="halves"), weights)
+    decoder.use_tables(*torch.randn(2, LENGTH + 1, 8))  # nothing is rotated in that layer
+    found = decoder.step(
+        x_BD, PLACES[:rows], FIRST[:rows], keys, cached, LENGTH, 2, queries_BD=queries_BD[:rows]
+    )
+    below = norm(inputs()[0].double())
+    expected = (block(values, below, queries_BD.double(), 0) @ values["head"].T)[:rows]
+    assert float((found - expected).norm() / expected.norm()) < 5e-4  # measured worst 5.2e-5
 
 
 def test_result_is_the_same_to_the_bit_for_any_threads_and_rows(layer) -> None:

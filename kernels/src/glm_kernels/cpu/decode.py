@@ -49,7 +49,7 @@ class _Layer(ctypes.Structure):
 
 
 _SIZES = ("num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "ffn_hidden_size")
-_KINDS = ("norm", "activation", "gate", "rope", "residual", "interleaved_heads", "padding")
+_KINDS = ("norm", "activation", "gate", "rope", "residual", "interleaved_heads", "top_query")
 
 
 class _Model(ctypes.Structure):
@@ -67,9 +67,12 @@ class _Model(ctypes.Structure):
 
 class _Step(ctypes.Structure):
     _fields_ = (
-        *((name, _P) for name in ("x", "logits", "keys", "values", "positions", "first")),
+        *(
+            (name, _P)
+            for name in ("x", "queries", "logits", "keys", "values", "positions", "first")
+        ),
         ("workspace", _P),
-        *((name, _L) for name in ("rows", "length", "capacity")),
+        *((name, _L) for name in ("rows", "front", "length", "capacity")),
         *((name, _I) for name in ("cache_dtype", "threads")),
     )
 
@@ -118,6 +121,7 @@ class CompiledDecoder:
             rope=_ROPES[shape.rope],
             residual=_RESIDUALS[shape.residual],
             interleaved_heads=shape.interleaved_heads,
+            top_query=shape.top_query,
         )
         self._step = _Step()
         self._rows = self._isa = -1
@@ -143,22 +147,28 @@ class CompiledDecoder:
         values_BSKH: Sequence[Tensor],
         length: int,
         threads: int,
+        *,
+        front: int = 0,
+        queries_BD: Tensor | None = None,
     ) -> Tensor:
         """Adds one column to the texts of a cache.
 
         Args:
             x_BD: embeddings, fp32 and contiguous; overwritten.
             places: position and block position of each row's column.
-            first: the first column that each row sees.
+            first: the first column that each row sees, but for those of `front`.
             keys_BSKH: of each layer, contiguous; the new column is stored at `length`.
             values_BSKH: as the keys.
             length: columns in the cache before this one.
             threads: that compute it, of PyTorch's; the result does not depend on them.
+            front: so many columns at the start of the cache are seen by every row.
+            queries_BD: what the top-query layer asks with, fp32 and contiguous.
 
         Returns:
             Logits, fp32 [B, V].
         """
         rows, step = len(places), self._step
+        assert (queries_BD is not None) == bool(self._model.top_query)
         if rows != self._rows or self._isa != library.isa():
             self._prepare(rows)
         logits_BV = torch.empty(rows, self._model.head.out_features)
@@ -167,7 +177,8 @@ class CompiledDecoder:
         self._positions[:] = [number for place in places for number in place]
         self._first[:] = list(first)
         step.x, step.logits = x_BD.data_ptr(), logits_BV.data_ptr()
-        step.length, step.capacity = length, keys_BSKH[0].shape[1]
+        step.queries = None if queries_BD is None else queries_BD.data_ptr()
+        step.front, step.length, step.capacity = front, length, keys_BSKH[0].shape[1]
         step.cache_dtype = _DTYPES[keys_BSKH[0].dtype]
         step.threads = threads
         library.library().glm_decode_step(ctypes.byref(self._model), ctypes.byref(step), self._isa)

@@ -4,6 +4,7 @@
 // Included once for each instruction set, after weight_only.h.
 #pragma once
 
+#include <algorithm>
 #include <initializer_list>
 #include <new>
 
@@ -54,7 +55,12 @@ inline Activations quantized_of(const LinearArguments& a, const Sizes& size, cha
           reinterpret_cast<int32_t*>(sums)};
 }
 
-inline int64_t phase_count(const DecodeModel& m) { return 11 * m.num_layers + 2; }
+// Rows of the input of a layer's fused projection: in the top-query layer the queries have their own.
+inline int64_t projected_rows(const DecodeModel& m, int64_t layer, int64_t rows) {
+  return m.top_query && layer == m.num_layers - 1 ? 2 * rows : rows;
+}
+
+inline int64_t phase_count(const DecodeModel& m) { return 11 * m.num_layers + 3; }
 
 // Lays the buffers out from `memory` on; returns the bytes that they take.
 inline int64_t lay_out(const DecodeModel& m, int64_t rows, char* memory, Buffers* buffers) {
@@ -68,8 +74,9 @@ inline int64_t lay_out(const DecodeModel& m, int64_t rows, char* memory, Buffers
     return reinterpret_cast<float*>(take(rows * columns * 4));
   };
   buffers->phases = reinterpret_cast<Phase*>(take(phase_count(m) * int64_t(sizeof(Phase))));
-  buffers->normed = floats(m.hidden_size);
-  buffers->qkv = floats((m.num_heads + 2 * m.num_kv_heads) * m.head_dim);
+  const int64_t inputs = projected_rows(m, m.num_layers - 1, 1);
+  buffers->normed = floats(inputs * m.hidden_size);
+  buffers->qkv = floats(inputs * (m.num_heads + 2 * m.num_kv_heads) * m.head_dim);
   buffers->attended = floats(m.num_heads * m.head_dim);
   buffers->up = floats(m.ffn_hidden_size * (m.gate == kNoGate ? 1 : 2));
   buffers->inner = floats(m.ffn_hidden_size);
@@ -77,9 +84,9 @@ inline int64_t lay_out(const DecodeModel& m, int64_t rows, char* memory, Buffers
   int64_t most = quantized_bytes(m.head, rows);
   for (int64_t layer = 0; layer < m.num_layers; ++layer) {
     const Layer& l = m.layers[layer];
-    for (const Matrix* matrix : {&l.query_key_value, &l.dense, &l.up, &l.down}) {
-      const int64_t bytes = quantized_bytes(*matrix, rows);
-      most = bytes > most ? bytes : most;
+    most = std::max(most, quantized_bytes(l.query_key_value, projected_rows(m, layer, rows)));
+    for (const Matrix* matrix : {&l.dense, &l.up, &l.down}) {
+      most = std::max(most, quantized_bytes(*matrix, rows));
     }
   }
   buffers->quantized = take(most);
@@ -112,38 +119,46 @@ class Step {
   void run() {
     for (int64_t layer = 0; layer < m_.num_layers; ++layer) {
       const Layer& l = m_.layers[layer];
-      normalize_into(l.input_norm, l.query_key_value);
-      product(l.query_key_value, b_.normed, b_.qkv);
+      const int64_t inputs = projected_rows(m_, layer, s_.rows);
+      if (inputs > s_.rows) final_norm();
+      normalize_into(l.input_norm, l.query_key_value, inputs);
+      product(l.query_key_value, b_.normed, b_.qkv, inputs);
       attention(layer);
-      prepare(l.dense, b_.attended, [](int64_t, int64_t, int64_t) {});
+      prepare(l.dense, b_.attended, s_.rows, nothing);
       join(l.dense, b_.attended, l.attention_out_norm);
-      normalize_into(l.post_attention_norm, l.up);
-      product(l.up, b_.normed, b_.up);
-      prepare(l.down, b_.inner, [&](int64_t row, int64_t begin, int64_t count) {
+      normalize_into(l.post_attention_norm, l.up, s_.rows);
+      product(l.up, b_.normed, b_.up, s_.rows);
+      prepare(l.down, b_.inner, s_.rows, [&](int64_t row, int64_t begin, int64_t count) {
         activate_part(row, begin, count);
       });
       join(l.down, b_.inner, l.mlp_out_norm);
     }
-    normalize_into(m_.final_norm, m_.head);
-    product(m_.head, b_.normed, s_.logits);
+    if (m_.top_query) {
+      prepare(m_.head, s_.x, s_.rows, nothing);
+    } else {
+      normalize_into(m_.final_norm, m_.head, s_.rows);
+    }
+    product(m_.head, m_.top_query ? s_.x : b_.normed, s_.logits, s_.rows);
   }
 
  private:
+  static void nothing(int64_t, int64_t, int64_t) {}
+
   // Calls fill(row, begin, count) for parts of the input x of a product, and quantizes them.
   template <typename Fill>
-  void prepare(const Matrix& matrix, const float* x, const Fill& fill) {
-    LinearArguments a = as_arguments(matrix, s_.rows);
+  void prepare(const Matrix& matrix, const float* x, int64_t rows, const Fill& fill) {
+    LinearArguments a = as_arguments(matrix, rows);
     a.x = x;
     const Sizes size(a);
     const Activations all = quantized_of(a, size, b_.quantized);
     const int64_t K = matrix.in_features, chunks = (K + kChunk - 1) / kChunk;
     const int64_t groups = kChunk / (size.group_units * kUnit);
-    team_.each(s_.rows * chunks, kChunkPiece, [&](int64_t first, int64_t last) {
+    team_.each(rows * chunks, kChunkPiece, [&](int64_t first, int64_t last) {
       for (int64_t item = first; item < last; ++item) {
         const int64_t row = item / chunks, begin = item % chunks * kChunk;
         fill(row, begin, K - begin < kChunk ? K - begin : kChunk);
         if (matrix.bits == 0) continue;
-        const int64_t tile = row - row % kTileRows, count = tile_rows(s_.rows, tile);
+        const int64_t tile = row - row % kTileRows, count = tile_rows(rows, tile);
         const int64_t group = item % chunks * groups;
         const int64_t end = group + groups < size.groups ? group + groups : size.groups;
         quantize_groups<kPlanes>(a, size, row * K, group, end, tile_at(all, size, tile, kPlanes),
@@ -152,15 +167,32 @@ class Step {
     });
   }
 
-  // normed = the norm of the residual stream, the input of `matrix`.
-  void normalize_into(const NormWeights& norm, const Matrix& matrix) {
+  // normed = the norm of the residual stream, the input of `matrix`; rows beyond those of the
+  // residual stream are what the top-query layer asks with, as it is.
+  void normalize_into(const NormWeights& norm, const Matrix& matrix, int64_t rows) {
     int64_t known = -1;  // row whose statistics this thread has
     Statistics about{};
-    prepare(matrix, b_.normed, [&](int64_t row, int64_t begin, int64_t count) {
+    prepare(matrix, b_.normed, rows, [&](int64_t row, int64_t begin, int64_t count) {
+      if (row >= s_.rows) {
+        const float* query = s_.queries + (row - s_.rows) * m_.hidden_size + begin;
+        std::memcpy(b_.normed + row * m_.hidden_size + begin, query, count * sizeof(float));
+        return;
+      }
       const float* x = s_.x + row * m_.hidden_size;
       if (row != known) about = statistics(m_.norm, x, m_.hidden_size, m_.eps);
       known = row;
       normalize(norm, about, x, begin, count, b_.normed + row * m_.hidden_size + begin);
+    });
+  }
+
+  // The residual stream = its norm.
+  void final_norm() {
+    team_.each(s_.rows, 1, [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; ++row) {
+        float* x = s_.x + row * m_.hidden_size;
+        const Statistics about = statistics(m_.norm, x, m_.hidden_size, m_.eps);
+        normalize(m_.final_norm, about, x, 0, m_.hidden_size, x);
+      }
     });
   }
 
@@ -177,16 +209,17 @@ class Step {
     const int64_t group = m_.num_heads / m_.num_kv_heads, heads = heads_at_once(m_);
     const int64_t tiles = group / heads, per_row = m_.num_kv_heads * tiles;
     const int64_t width = (m_.num_heads + 2 * m_.num_kv_heads) * m_.head_dim;
+    const bool asks = projected_rows(m_, layer, s_.rows) > s_.rows;
     team_.each(s_.rows * per_row, 1, [&](int64_t first, int64_t last) {
       for (int64_t item = first; item < last; ++item) {
         const int64_t row = item / per_row, rest = item % per_row;
         const int64_t kv_head = rest / tiles, head = rest % tiles * heads;
-        float* qkv = b_.qkv + row * width;
+        const Projected x{b_.qkv + (asks ? s_.rows + row : row) * width, b_.qkv + row * width, !asks};
         float* out = b_.attended + row * m_.num_heads * m_.head_dim;
         const auto of = s_.cache_dtype == kFloat32    ? attend_tile<kFloat32>
                         : s_.cache_dtype == kBFloat16 ? attend_tile<kBFloat16>
                                                       : attend_tile<kFloat16>;
-        of(m_, s_, layer, row, kv_head, head, heads, qkv, out);
+        of(m_, s_, layer, row, kv_head, head, heads, x, out);
       }
     });
   }
@@ -196,10 +229,10 @@ class Step {
     const int64_t D = m_.hidden_size;
     if (m_.residual != kSandwich) {
       const bool deep = m_.residual == kDeepNorm;
-      product(matrix, x, s_.x, deep ? b_.normed : s_.x, deep ? m_.residual_scale : 1.0f);
+      product(matrix, x, s_.x, s_.rows, deep ? b_.normed : s_.x, deep ? m_.residual_scale : 1.0f);
       return;
     }
-    product(matrix, x, b_.out);
+    product(matrix, x, b_.out, s_.rows);
     team_.each(s_.rows, 1, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
         const float* out = b_.out + row * D;
@@ -215,8 +248,8 @@ class Step {
   }
 
   // out = x W^T + bias (+ scale * base); x is what `prepare` has filled and quantized.
-  void product(const Matrix& matrix, const float* x, float* out, const float* base = nullptr,
-               float scale = 0) {
+  void product(const Matrix& matrix, const float* x, float* out, int64_t rows,
+               const float* base = nullptr, float scale = 0) {
     const auto finish = [&](const float* sums, int64_t row, int64_t column, int64_t count) {
       const int64_t at = row * matrix.out_features + column;
       for (int64_t i = 0; i < count; ++i) {
@@ -224,24 +257,24 @@ class Step {
         out[at + i] = base ? base[at + i] * scale + sum : sum;
       }
     };
-    if (matrix.bits == 4) return packed_product<4>(matrix, finish);
-    if (matrix.bits == 8) return packed_product<8>(matrix, finish);
-    plain_product(matrix, x, finish);
+    if (matrix.bits == 4) return packed_product<4>(matrix, rows, finish);
+    if (matrix.bits == 8) return packed_product<8>(matrix, rows, finish);
+    plain_product(matrix, x, rows, finish);
   }
 
   template <int Bits, typename Finish>
-  void packed_product(const Matrix& matrix, const Finish& finish) {
-    const LinearArguments a = as_arguments(matrix, s_.rows);
+  void packed_product(const Matrix& matrix, int64_t rows, const Finish& finish) {
+    const LinearArguments a = as_arguments(matrix, rows);
     const Sizes size(a);
     const Activations all = quantized_of(a, size, b_.quantized);
-    const int64_t at_once = blocks_at_once(s_.rows);
+    const int64_t at_once = blocks_at_once(rows);
     const int64_t piece = (kStepPieceBytes / size.block_bytes / at_once + 1) * at_once;
     team_.each(size.blocks, piece, [&](int64_t first, int64_t last) {
       for (int64_t block = first, blocks; block < last; block += blocks) {
         blocks = last - block < at_once ? 1 : at_once;
-        for (int64_t row = 0; row < s_.rows; row += kTileRows) {
+        for (int64_t row = 0; row < rows; row += kTileRows) {
           Results results[kSingleRowBlocks];
-          const int64_t count = tile_rows(s_.rows, row);
+          const int64_t count = tile_rows(rows, row);
           multiply<Bits, kPlanes>(count, blocks, a, size, block, tile_at(all, size, row, kPlanes),
                                   results);
           for (int64_t i = 0; i < blocks * count; ++i) {
@@ -255,7 +288,7 @@ class Step {
   }
 
   template <typename Finish>
-  void plain_product(const Matrix& matrix, const float* x, const Finish& finish) {
+  void plain_product(const Matrix& matrix, const float* x, int64_t rows, const Finish& finish) {
     const int64_t K = matrix.in_features, row_bytes = K * (matrix.dtype == kFloat32 ? 4 : 2);
     const int64_t piece = (kStepPieceBytes / row_bytes / kPlainRows + 1) * kPlainRows;
     const auto multiply_rows = matrix.dtype == kFloat32    ? multiply_plain<kFloat32>
@@ -264,7 +297,7 @@ class Step {
     team_.each(matrix.out_features, piece, [&](int64_t first, int64_t last) {
       for (int64_t column = first; column < last; column += kPlainRows) {
         const int64_t count = last - column < kPlainRows ? last - column : kPlainRows;
-        for (int64_t row = 0; row < s_.rows; ++row) {
+        for (int64_t row = 0; row < rows; ++row) {
           float sums[kPlainRows];
           multiply_rows(matrix, column, count, x + row * K, sums);
           finish(sums, row, column, count);

@@ -48,12 +48,13 @@ struct DecodeModel {
   float eps, score_scale, residual_scale;
   int32_t norm, activation, gate, rope, residual;
   int32_t interleaved_heads;  // the queries, key and value of a key/value head side by side
-  int32_t padding;
+  int32_t top_query;  // the last layer has its own queries' input, and stands above the final norm
 };
 
 // One new column of some texts.
 struct DecodeStep {
   float* x;                  // [rows, hidden_size] embeddings; overwritten
+  const float* queries;      // [rows, hidden_size]: what the top-query layer asks with, or null
   float* logits;             // [rows, out_features of the head]
   void* const* keys;         // for each layer [rows, capacity, kv heads, head_dim]
   void* const* values;
@@ -61,6 +62,7 @@ struct DecodeStep {
   const int64_t* first;      // [rows]: the first column that a row sees
   void* workspace;           // of decode_workspace(...) bytes, beginning at a cache line
   int64_t rows;
+  int64_t front;     // the first columns of the cache, which every row sees
   int64_t length;    // columns in the cache before this one
   int64_t capacity;  // columns that fit into it
   int32_t cache_dtype;

@@ -108,19 +108,25 @@ struct HeadPlaces {
   }
 };
 
+// A row's part of the fused projection: where its queries are, and its key and value.
+struct Projected {
+  float *queries, *qkv;
+  bool rotates;
+};
+
 // Attention of `Heads` query heads of a key/value head, from query head `first` of it on. Rotates
 // the queries and the new key; the first of the key/value head's calls stores key and value.
 template <int Dtype, int Heads>
 void attend(const DecodeModel& m, const DecodeStep& s, int64_t layer, int64_t row, int64_t kv_head,
-            int64_t first, float* qkv, float* out) {
+            int64_t first, const Projected& x, float* out) {
   const HeadPlaces at(m, kv_head);
   const int64_t H = m.head_dim, step = m.num_kv_heads * H;
   const int64_t start = row * s.capacity * step + kv_head * H;
   const int64_t* place = s.positions + 2 * row;
   float k_new[kMostHeadDim], v_new[kMostHeadDim];
-  std::memcpy(k_new, qkv + at.key, H * sizeof(float));
-  std::memcpy(v_new, qkv + at.value, H * sizeof(float));
-  rotate(m, place, k_new);
+  std::memcpy(k_new, x.qkv + at.key, H * sizeof(float));
+  std::memcpy(v_new, x.qkv + at.value, H * sizeof(float));
+  if (x.rotates) rotate(m, place, k_new);
   round_as_cache<Dtype>(k_new, H);
   round_as_cache<Dtype>(v_new, H);
   if (first == 0) {
@@ -131,8 +137,8 @@ void attend(const DecodeModel& m, const DecodeStep& s, int64_t layer, int64_t ro
   float scores[Heads][kCacheColumns];
   const float* q[Heads];
   for (int h = 0; h < Heads; ++h) {
-    float* head = qkv + at.query + (first + h) * H;
-    rotate(m, place, head);
+    float* head = x.queries + at.query + (first + h) * H;
+    if (x.rotates) rotate(m, place, head);
     for (int64_t i = 0; i < H; ++i) head[i] *= m.score_scale;
     q[h] = head;
     softmax.total[h] = 1;
@@ -140,12 +146,16 @@ void attend(const DecodeModel& m, const DecodeStep& s, int64_t layer, int64_t ro
   }
   score<kFloat32, Heads>(q, k_new, 0, 0, 1, H, scores);
   for (int h = 0; h < Heads; ++h) softmax.top[h] = scores[h][0];
-  for (int64_t c = s.first[row]; c < s.length; c += kCacheColumns) {
-    const int64_t count = s.length - c < kCacheColumns ? s.length - c : kCacheColumns;
-    score<Dtype, Heads>(q, s.keys[layer], start + c * step, step, count, H, scores);
-    weigh<Heads>(softmax, scores, count, H);
-    gather<Dtype, Heads>(softmax, scores, s.values[layer], start + c * step, step, count, H);
-  }
+  const auto see = [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; c += kCacheColumns) {
+      const int64_t count = end - c < kCacheColumns ? end - c : kCacheColumns;
+      score<Dtype, Heads>(q, s.keys[layer], start + c * step, step, count, H, scores);
+      weigh<Heads>(softmax, scores, count, H);
+      gather<Dtype, Heads>(softmax, scores, s.values[layer], start + c * step, step, count, H);
+    }
+  };
+  see(0, s.front);
+  see(s.first[row], s.length);
   for (int h = 0; h < Heads; ++h) {
     float* head = out + (kv_head * (m.num_heads / m.num_kv_heads) + first + h) * H;
     for (int64_t i = 0; i < H; ++i) head[i] = softmax.out[h][i] / softmax.total[h];
@@ -154,10 +164,11 @@ void attend(const DecodeModel& m, const DecodeStep& s, int64_t layer, int64_t ro
 
 template <int Dtype>
 void attend_tile(const DecodeModel& m, const DecodeStep& s, int64_t layer, int64_t row,
-                 int64_t kv_head, int64_t first, int64_t heads, float* qkv, float* out) {
-  if (heads == 4) return attend<Dtype, 4>(m, s, layer, row, kv_head, first, qkv, out);
-  if (heads == 2) return attend<Dtype, 2>(m, s, layer, row, kv_head, first, qkv, out);
-  attend<Dtype, 1>(m, s, layer, row, kv_head, first, qkv, out);
+                 int64_t kv_head, int64_t first, int64_t heads, const Projected& x,
+                 float* out) {
+  if (heads == 4) return attend<Dtype, 4>(m, s, layer, row, kv_head, first, x, out);
+  if (heads == 2) return attend<Dtype, 2>(m, s, layer, row, kv_head, first, x, out);
+  attend<Dtype, 1>(m, s, layer, row, kv_head, first, x, out);
 }
 
 // How many query heads are worked on at once.

@@ -24,6 +24,7 @@ from glm_core.model.config import (
 )
 from glm_core.model.norm import LayerNorm, RmsNorm
 from glm_core.model.positions import LearnedPositions, build_rotation
+from glm_core.model.top_query import TopQuery
 from glm_core.model.transformer import Attention, Block, FeedForward, Transformer
 from glm_core.quantize import QuantizedEmbedding, QuantizedLinear
 from glm_kernels.cpu.decode import CompiledDecoder, unavailable
@@ -46,6 +47,7 @@ _KNOWN = (
     nn.Embedding,
     QuantizedLinear,
     QuantizedEmbedding,
+    TopQuery,
 )
 _FIRST_TABLE = 256
 _SMALL_BYTES = 1 << 28
@@ -123,19 +125,33 @@ class FastDecoder:
         Args:
             tokens: of the column, [B].
             places: position and block position of each.
-            pads: columns on the left of each row that it does not see.
+            pads: columns on the left of each row that it does not see, behind those of a tuned
+                prefix.
             cache: of the columns before; has room for one more, which is stored and counted.
 
         Returns:
             Logits after the column, fp32 [B, V].
         """
         ids_B1 = torch.tensor(tokens)[:, None]
-        x_B1D = self.model.embed(ids_B1, torch.tensor(places)[:, :, None])
+        places_B2 = torch.tensor(places)
+        x_B1D = self.model.embed(ids_B1, places_B2[:, :, None])
+        top = self.model.top_query
+        queries_BD = None if top is None else top.embedding(places_B2[:, 0]).float()
+        front = 0 if self.model.prefix is None else self.model.prefix.prefix_len
+        assert cache.length >= front, "the first columns of a cache are those of the prefix"
         self._cover(max(max(place) for place in places))
         x_BD, threads = x_B1D.flatten(1).float(), self._threads.next()
         start = time.perf_counter()
         logits_BV = self._decoder.step(
-            x_BD, places, pads, cache.keys, cache.values, cache.length, threads
+            x_BD,
+            places,
+            [front + pad for pad in pads],
+            cache.keys,
+            cache.values,
+            cache.length,
+            threads,
+            front=front,
+            queries_BD=queries_BD,
         )
         self._threads.add(threads, time.perf_counter() - start)
         cache.advance(1)
@@ -165,14 +181,14 @@ def why_not(model: Transformer) -> str | None:
     """Returns why the compiled step cannot decode a model, or None when it can."""
     if model.training:
         return "it is in training mode"
-    if model.prefix is not None or model.top_query is not None:
-        return "it has a tuned prefix or a top-query layer"
     if model.config.reference_numerics:
         return "it rounds as the original code does"
     if torch.is_autocast_enabled("cpu"):
         return "autocast is on"
+    # A prefix has done its work when its columns are in the cache.
+    skipped = set() if model.prefix is None else set(model.prefix.modules())
     for module in model.modules():
-        if isinstance(module, nn.ModuleList | nn.Dropout):
+        if isinstance(module, nn.ModuleList | nn.Dropout) or module in skipped:
             continue
         hooks = module._forward_hooks or module._forward_pre_hooks
         if type(module) not in _KNOWN or hooks or "forward" in vars(module):
@@ -209,6 +225,7 @@ def _shape(config: TransformerConfig) -> DecodeShape:
         residual=residual,
         residual_scale=config.residual_scale,
         interleaved_heads=config.qkv_layout == QkvLayout.interleaved,
+        top_query=config.top_query_layer,
     )
 
 
