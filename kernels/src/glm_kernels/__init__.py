@@ -23,6 +23,7 @@ from glm_kernels.registry import (
 from glm_kernels.rope import apply_rope, apply_rope_2d, rope_tables
 from glm_kernels.softmax import scale_mask_softmax
 from glm_kernels.weight_only import (
+    ActivationBits,
     PackedWeight,
     dequantize_packed,
     linear_weight_only,
@@ -30,6 +31,7 @@ from glm_kernels.weight_only import (
 )
 
 __all__ = [
+    "ActivationBits",
     "PackedWeight",
     "VisibleKeys",
     "add_layer_norm",

@@ -302,6 +302,7 @@ def test_progress_is_told_when_it_takes_long(
         ({"device": "gpu"}, "device is 'gpu'; use auto, cpu or cuda"),
         ({"max_memory": "much"}, "max_memory is 'much': give bytes, or a number with a unit"),
         ({"format": "unknown"}, "unknown"),
+        ({"prompt_activation_bits": 8}, "is 8 .*, but no matrix of the model is quantized"),
     ],
 )
 def test_error_names_the_argument_when_it_is_not_valid(

@@ -181,6 +181,9 @@ def test_model_is_loaded_as_the_flags_say(
     assert "but max_memory is 1.0 kB. No setting makes it fit" in capsys.readouterr().err
     assert cli.main([*argv, "--context", "65"]) == 2
     assert "context is 65: it must be between 1 and 64" in capsys.readouterr().err
+    assert cli.main([*argv, "--fast-prompts"]) == 2
+    assert "8 (--fast-prompts), but no matrix of the model is quantized" in capsys.readouterr().err
+    assert cli.main([*argv, "--fast-prompts", "--quantize", "int8"]) == 0
 
 
 def test_kind_of_the_tokenizer_and_format_can_be_named(

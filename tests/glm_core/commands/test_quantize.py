@@ -117,6 +117,7 @@ def test_table_has_a_line_for_each_layout_and_a_column_for_each_model(
     assert lines[0].split()[:4] == ["bits", "per", "byte", "model"]
     assert [line.split("  ")[0] for line in lines[1:3]] == ["bf16", "int8 rows"]
     assert "%" in lines[2] and lines[2].count("%") == 2
+    assert lines[3].startswith("int8 rows, 8-bit activations ") and lines[3].count("%") == 2
     assert [line.split("  ")[0] for line in lines][-1] == "int4 g32 asym"
 
 

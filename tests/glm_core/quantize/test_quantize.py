@@ -19,7 +19,10 @@ from glm_core.quantize import (
     quantize_,
     quantize_matrix,
     quantize_rows,
+    set_prompt_activation_bits,
 )
+from glm_core.quantize import weight as weight_module
+from glm_core.quantize.weight import has_kernel
 from glm_core.testing import TINY_FAMILIES, tiny_config, tiny_model
 
 PROJECTIONS = (
@@ -197,3 +200,32 @@ def test_error_names_the_layer_when_the_group_does_not_divide_its_columns() -> N
     odd = tiny_model("glm-base", ffn_hidden_size=48)
     with pytest.raises(ValueError, match=r"layers.0.mlp.dense_4h_to_h: a matrix with 48 columns"):
         quantize_(odd, QuantizeConfig(bits=4, group=32))
+
+
+@pytest.mark.skipif(not has_kernel(torch.device("cpu")), reason="the kernels are not compiled")
+@pytest.mark.parametrize(("tokens", "expected"), [(1, 15), (31, 15), (32, 8), (70, 8)])
+def test_prompts_alone_have_fewer_activation_bits_when_set(
+    tokens: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = quantize_(tiny_model("glm-4-9b"), QuantizeConfig(bits=4))
+    assert set_prompt_activation_bits(model, 8) is model
+    seen: list[int] = []
+    real = weight_module.linear_weight_only
+
+    def spy(*arguments: torch.Tensor, activation_bits: int) -> torch.Tensor:
+        seen.append(activation_bits)
+        return real(*arguments, activation_bits=activation_bits)
+
+    monkeypatch.setattr(weight_module, "linear_weight_only", spy)
+    model.layers[0].mlp(torch.randn(1, tokens, model.config.hidden_size))
+    assert seen == [expected] * 2
+    set_prompt_activation_bits(model, 15)
+    model.layers[0].mlp(torch.randn(1, tokens, model.config.hidden_size))
+    assert seen[2:] == [15] * 2
+
+
+def test_error_names_the_rule_when_activation_bits_do_not_fit() -> None:
+    with pytest.raises(ValueError, match="prompt_activation_bits is 7: it can be 15"):
+        set_prompt_activation_bits(tiny_model("glm-4-9b"), 7)
+    with pytest.raises(ValueError, match="is 8 .*, but no matrix of the model"):
+        set_prompt_activation_bits(tiny_model("glm-4-9b"), 8)

@@ -4,7 +4,7 @@ product, linear), put into a model (quantize), and chosen by what a text asks fo
 from glm_core.quantize.layout import Layout, QuantizeConfig
 from glm_core.quantize.linear import QuantizedEmbedding, QuantizedLinear
 from glm_core.quantize.matrix import QuantizedMatrix, quantize_matrix
-from glm_core.quantize.quantize import pack_, quantize_
+from glm_core.quantize.quantize import pack_, quantize_, set_prompt_activation_bits
 from glm_core.quantize.rows import dequantize_rows, pack_int4, quantize_rows, unpack_int4
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "quantize_",
     "quantize_matrix",
     "quantize_rows",
+    "set_prompt_activation_bits",
     "unpack_int4",
 ]

@@ -19,6 +19,7 @@ from glm_core.quantize.folder import Calibration, Quantized, quantize_folder
 from glm_core.quantize.layout import GROUPS, Layout, QuantizeConfig
 from glm_core.quantize.quantize import layouts_of
 from glm_core.quantize.texts import WINDOW, documents_of
+from glm_kernels import ActivationBits
 
 REFERENCE = "bf16"
 COLUMNS: dict[str, QuantizeConfig] = {
@@ -37,6 +38,8 @@ COLUMNS: dict[str, QuantizeConfig] = {
 }
 """What a model is measured in. "rows" is the per-row absmax of released weights, "asym" has zero
 points, g32 is a scale for every 32 columns."""
+FAST_PROMPTS = ("int8 rows", "int4 rows", "int4 g128", "int4 g32")
+"""Those of the columns that are measured with 8-bit activations too; the others have 15 bits."""
 CALIBRATED = ("int4 rows", "int4 rows asym", "int4 g128", "int4 g32", "int4 g32 asym")
 """Those of the columns that are measured with GPTQ too, where there is a calibration text."""
 
@@ -83,6 +86,7 @@ def bits_of(
     device: str = "cpu",
     tokenizer_kind: str | None = None,
     window: int = WINDOW,
+    prompt_activation_bits: ActivationBits = 15,
 ) -> float:
     """Bits per byte of a model in bf16, its matrices quantized or not, on a text.
 
@@ -91,6 +95,7 @@ def bits_of(
         text: a file, or a corpus of which the held-out split is taken.
         quantize: as `load_model` takes it; with a config, layers that its group does not divide
             have the next smaller one that does.
+        prompt_activation_bits: as `load_model` takes them.
     """
     from glm_core.evaluate.perplexity import bits_per_byte
 
@@ -104,6 +109,7 @@ def bits_of(
         device=device,
         quantize=layouts,
         tokenizer_kind=tokenizer_kind,
+        prompt_activation_bits=prompt_activation_bits,
         progress=False,
     )
     documents = documents_of(text, str(model), tokenizer, heldout=True)
@@ -129,6 +135,10 @@ def quality(
     found = {REFERENCE: bits_of(model, text, "none", device)}
     for column in columns:
         found[column] = bits_of(model, text, COLUMNS[column], device)
+        if column in FAST_PROMPTS:
+            found[f"{column}, 8-bit activations"] = bits_of(
+                model, text, COLUMNS[column], device, prompt_activation_bits=8
+            )
     if calibration is not None:
         shown = calibration_of(calibration, model, device=device)
         for column in (name for name in columns if name in CALIBRATED):

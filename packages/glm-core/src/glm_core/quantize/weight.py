@@ -18,6 +18,7 @@ from glm_core.quantize.matrix import QuantizedMatrix
 from glm_core.quantize.product import product_by_blocks
 from glm_core.quantize.rows import CHUNK_ELEMENTS, pack_int4
 from glm_kernels import (
+    ActivationBits,
     PackedWeight,
     available_backends,
     dequantize_packed,
@@ -30,6 +31,8 @@ _OP = "linear_weight_only"
 _UNCOMPILED = {"torch", "reference"}
 _BLOCK = 16
 """Rows of a block of a `PackedWeight`."""
+PROMPT_ROWS = 32
+"""Tokens that are multiplied together from which on they count as a prompt."""
 
 
 def has_kernel(device: torch.device) -> bool:
@@ -43,7 +46,8 @@ class QuantizedWeight(nn.Module):
     """Base of the quantized layers: holds a matrix [out, in], which is not trained.
 
     Its buffers are `weight`, `weight_scale` and, where the layout has zero points, `weight_zero`;
-    see layout.py. While it is packed, they are None.
+    see layout.py. While it is packed, they are None. `prompt_activation_bits` is what the compiled
+    kernels round the activations of a prompt to; see `set_prompt_activation_bits`.
 
     Args:
         rows: of the matrix.
@@ -58,13 +62,14 @@ class QuantizedWeight(nn.Module):
     weight_scale: Tensor | None
     weight_zero: Tensor | None
     packed: PackedWeight | None
+    prompt_activation_bits: ActivationBits
 
     def __init__(
         self, rows: int, columns: int, layout: Layout, device: torch.device | str | None = None
     ) -> None:
         super().__init__()
         self.layout, self._size = layout, (rows, columns)
-        self.packed = None
+        self.packed, self.prompt_activation_bits = None, 15
         for name in ("weight_zero", *_PACKED.values()):
             self.register_buffer(name, None, persistent=name == "weight_zero")
         for suffix, tensor in layout.empty(rows, columns, device).items():
@@ -134,7 +139,9 @@ class QuantizedWeight(nn.Module):
         if x.dtype == torch.float64:  # the compiled kernels know no such numbers
             exact: Tensor = dispatch(_OP, x.device.type, "torch")(x, self.packed, bias, 15)
             return exact
-        return linear_weight_only(x, self.packed, bias)
+        is_prompt = x.numel() >= PROMPT_ROWS * x.shape[-1]
+        activation_bits = self.prompt_activation_bits if is_prompt else 15
+        return linear_weight_only(x, self.packed, bias, activation_bits=activation_bits)
 
     def _set_packed(self, packed: PackedWeight) -> None:
         self.packed = packed
