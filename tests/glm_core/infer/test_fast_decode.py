@@ -137,13 +137,13 @@ def test_tokens_are_equal_when_batches_decode_either_way(
     monkeypatch.setattr(FastDecoder, "step", lambda *args: (steps.append(1), original(*args))[1])
     found = greedy(model)
     assert len(steps) == 20
-    monkeypatch.setattr(batch_module, "fast_decoder", lambda _: None)
+    monkeypatch.setattr(batch_module, "column_decoder", lambda _: None)
     assert found == greedy(model)
     assert len(steps) == 20
 
 
 def test_model_itself_is_called_when_there_are_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_module, "MOST_ROWS", 1)
+    monkeypatch.setattr(FastDecoder, "most_rows", 1)
     monkeypatch.setattr(FastDecoder, "step", None)
     assert len(greedy(small_model("llama-7b"))) == 20
 

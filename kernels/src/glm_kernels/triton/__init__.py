@@ -46,10 +46,14 @@ _loaded: dict[str, Implementation] = {}
 
 
 def _load(op: str) -> None:
-    """Import the file of an op, and Triton with it."""
-    if op not in _loaded:
-        module = importlib.import_module(f"glm_kernels.triton.{_MODULES[op]}")
-        _loaded[op] = getattr(module, op)
+    """Import the file of an op, and Triton with it.
+
+    All ops that torch.compile can trace come together: while it traces it sees `_loaded` as it was
+    when it first looked there.
+    """
+    for name in () if op in _loaded else _TRACEABLE | {op}:
+        module = importlib.import_module(f"glm_kernels.triton.{_MODULES[name]}")
+        _loaded[name] = getattr(module, name)
 
 
 # As in the registry: torch.compile runs it while tracing, and does not look inside.

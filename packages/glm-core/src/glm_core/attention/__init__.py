@@ -1,6 +1,6 @@
 """Attention: masks as values (spec), one file per backend, and the choice among them (dispatch)."""
 
-from glm_core.attention.backend import MaskRequest, Scaling
+from glm_core.attention.backend import Attend, MaskRequest, Scaling
 from glm_core.attention.dispatch import BACKENDS, PreparedAttention, prepare_attention
 from glm_core.attention.spec import (
     Causal,
@@ -15,6 +15,7 @@ from glm_core.attention.spec import (
 )
 
 __all__ = [
+    "Attend",
     "BACKENDS",
     "Causal",
     "Full",

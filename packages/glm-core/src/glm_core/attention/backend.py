@@ -30,6 +30,20 @@ class Scaling:
     """Divided out of the query and multiplied back inside the fp32 softmax."""
 
 
+class Attend(Protocol):
+    """Attention with its mask in it: what each layer calls."""
+
+    def __call__(
+        self,
+        q_BTNH: Tensor,
+        k_BSKH: Tensor,
+        v_BSKH: Tensor,
+        scaling: Scaling,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """Returns the weighted values, [B, T, N, H]."""
+
+
 @dataclass(frozen=True)
 class MaskRequest:
     """The shape for which a mask is wanted."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from glm_core.attention import Causal, Full, LeftPadded, MaskSpec, PrefixLM
-from glm_core.infer.fast_decode import MOST_ROWS, FastDecoder, fast_decoder
+from glm_core.infer.column_decoder import ColumnDecoder, column_decoder
 from glm_core.infer.kv_cache import KVCache
 from glm_core.model.transformer import Transformer
 
@@ -45,7 +45,7 @@ class DecodingBatch:
         self.cache = KVCache.for_model(
             model.config, len(starts), self.num_front + capacity, model.dtype, model.device
         )
-        self._fast: FastDecoder | None = None
+        self._fast: ColumnDecoder | None = None
         longest = max(len(start.input_ids) for start in starts)
         self.pads = [longest - len(start.input_ids) for start in starts]
         self.prefix_lens = [start.prefix_len for start in starts]
@@ -75,7 +75,7 @@ class DecodingBatch:
             self.columns[row] += entry is not None
         tokens = [0 if entry is None else entry[0] for entry in inputs]
         places = [(0, 0) if entry is None else entry[1] for entry in inputs]
-        if self._fast is None or len(inputs) > MOST_ROWS:
+        if self._fast is None or len(inputs) > self._fast.most_rows:
             self.logits_BV = self._forward([[token] for token in tokens], [[p] for p in places])
         else:
             self.cache.reserve(self.cache.length + 1)
@@ -141,5 +141,5 @@ class DecodingBatch:
             hidden_BTD = self.model(ids_BT, places_B2T, self._mask(len(ids[0])), self.cache)
             logits_BV = self.model.logits(hidden_BTD[:, -1])
         # Made anew for each text read, because the weights may have changed since the last one.
-        self._fast = fast_decoder(self.model)
+        self._fast = column_decoder(self.model)
         return logits_BV

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from glm_core.infer.decodable import why_not_decodable
 from glm_core.infer.kv_cache import KVCache
 from glm_core.model.config import (
     Activation,
@@ -22,11 +23,8 @@ from glm_core.model.config import (
     RopeLayout,
     TransformerConfig,
 )
-from glm_core.model.norm import LayerNorm, RmsNorm
-from glm_core.model.positions import LearnedPositions, build_rotation
-from glm_core.model.top_query import TopQuery
-from glm_core.model.transformer import Attention, Block, FeedForward, Transformer
-from glm_core.quantize import QuantizedEmbedding, QuantizedLinear
+from glm_core.model.positions import build_rotation
+from glm_core.model.transformer import Block, Transformer
 from glm_kernels.cpu.decode import CompiledDecoder, unavailable
 from glm_kernels.decode import DecodeShape, DecodeWeights, LayerWeights, LinearWeights, NormWeights
 
@@ -35,20 +33,6 @@ logger = logging.getLogger(__name__)
 MOST_ROWS = 12
 """More rows than this are as fast through the model itself, whose products then are bound by
 computing."""
-_KNOWN = (
-    Transformer,
-    LearnedPositions,
-    Block,
-    Attention,
-    FeedForward,
-    RmsNorm,
-    LayerNorm,
-    nn.Linear,
-    nn.Embedding,
-    QuantizedLinear,
-    QuantizedEmbedding,
-    TopQuery,
-)
 _FIRST_TABLE = 256
 _SMALL_BYTES = 1 << 28
 """A model of less weight than this may be faster on one thread."""
@@ -100,6 +84,8 @@ class FastDecoder:
     Raises:
         ValueError: the model cannot be decoded so; see `why_not`.
     """
+
+    most_rows = MOST_ROWS
 
     def __init__(self, model: Transformer) -> None:
         reason = why_not(model)
@@ -179,20 +165,9 @@ def fast_decoder(model: Transformer) -> FastDecoder | None:
 
 def why_not(model: Transformer) -> str | None:
     """Returns why the compiled step cannot decode a model, or None when it can."""
-    if model.training:
-        return "it is in training mode"
-    if model.config.reference_numerics:
-        return "it rounds as the original code does"
-    if torch.is_autocast_enabled("cpu"):
-        return "autocast is on"
-    # A prefix has done its work when its columns are in the cache.
-    skipped = set() if model.prefix is None else set(model.prefix.modules())
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList | nn.Dropout) or module in skipped:
-            continue
-        hooks = module._forward_hooks or module._forward_pre_hooks
-        if type(module) not in _KNOWN or hooks or "forward" in vars(module):
-            return f"it has a {type(module).__name__} of its own kind, or with hooks"
+    reason = why_not_decodable(model)
+    if reason is not None:
+        return reason
     try:
         weights = _weights(model)
     except ValueError as error:

@@ -136,3 +136,16 @@ class KVCache:
                 new = old.new_empty((old.shape[0], max_len, *old.shape[2:]))
                 new[:, : self.length] = old[:, : self.length]
                 tensors[layer] = new
+
+    @torch.no_grad()
+    def move_to(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """Copies the stored columns into other tensors, and stays in them.
+
+        Args:
+            keys: [B, max_len, K, H] for each layer, with room for `length` columns.
+            values: as keys.
+        """
+        old, new = (*self.keys, *self.values), (*keys, *values)
+        for source, target in zip(old, new, strict=True):
+            target[:, : self.length] = source[:, : self.length]
+        self.keys, self.values = list(keys), list(values)

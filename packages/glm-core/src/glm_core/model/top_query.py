@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from glm_core.model.config import TransformerConfig
 
 if TYPE_CHECKING:
-    from glm_core.attention import PreparedAttention
+    from glm_core.attention import Attend
     from glm_core.model.transformer import Block, KVCacheProtocol
 
 
@@ -35,7 +35,7 @@ class TopQuery(nn.Module):
         self,
         x_BTD: Tensor,
         position_ids_B2T: Tensor,
-        attend: PreparedAttention,
+        attend: Attend,
         kv_cache: KVCacheProtocol | None,
     ) -> Tensor:
         """Returns hidden states for the head, [B, T, D]."""

@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from glm_core.attention import (
+    Attend,
     Causal,
     MaskRequest,
     MaskSpec,
@@ -85,7 +86,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x_BTD: Tensor,
-        attend: PreparedAttention,
+        attend: Attend,
         rotate: Rotation | None,
         kv_cache: KVCacheProtocol | None,
         query_BTD: Tensor | None = None,
@@ -153,7 +154,7 @@ class Block(nn.Module):
     def forward(
         self,
         x_BTD: Tensor,
-        attend: PreparedAttention,
+        attend: Attend,
         rotate: Rotation | None,
         kv_cache: KVCacheProtocol | None = None,
         query_BTD: Tensor | None = None,
@@ -230,18 +231,29 @@ class Transformer(nn.Module):
         cached = 0 if kv_cache is None else kv_cache.length
         offset = max(cached - prefix_len, 0)
         position_ids_B2T = as_2d_positions(position_ids, input_ids_BT, offset)
-        x_BTD = self.embed(input_ids_BT, position_ids_B2T)
         attend = self.prepare_mask(mask or Causal(), input_ids_BT, offset)
-        rotate = build_rotation(self.config, position_ids_B2T, self.compute_dtype)
         if self.prefix is not None and cached == 0:
             kv_cache = self.prefix.in_front_of(kv_cache, self.compute_dtype)
+        hidden_BTD = self.stack(input_ids_BT, position_ids_B2T, attend, kv_cache)
+        if kv_cache is not None:
+            kv_cache.advance(input_ids_BT.shape[1])
+        return hidden_BTD
+
+    def stack(
+        self,
+        input_ids_BT: Tensor,
+        position_ids_B2T: Tensor,
+        attend: Attend,
+        kv_cache: KVCacheProtocol | None,
+    ) -> Tensor:
+        """Runs all blocks on columns whose mask is prepared; returns hidden states, [B, T, D]."""
+        x_BTD = self.embed(input_ids_BT, position_ids_B2T)
+        rotate = build_rotation(self.config, position_ids_B2T, self.compute_dtype)
         for block in self.layers:
             x_BTD = block(x_BTD, attend, rotate, kv_cache)
         hidden_BTD: Tensor = self.final_norm(x_BTD)
         if self.top_query is not None:
             hidden_BTD = self.top_query(hidden_BTD, position_ids_B2T, attend, kv_cache)
-        if kv_cache is not None:
-            kv_cache.advance(input_ids_BT.shape[1])
         return hidden_BTD
 
     def embed(self, input_ids_BT: Tensor, position_ids_B2T: Tensor) -> Tensor:

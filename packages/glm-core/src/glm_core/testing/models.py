@@ -35,7 +35,8 @@ def tiny_config(family: str, **changes: Any) -> TransformerConfig:
         ValueError: no preset has this name, or the changed config is not valid.
     """
     big = preset(family)
-    head_dim, layers, heads = 8, changes.get("num_layers", 2), changes.get("num_heads", 4)
+    head_dim = changes.get("head_dim", 8)
+    layers, heads = changes.get("num_layers", 2), changes.get("num_heads", 4)
     small: dict[str, Any] = {
         "vocab_size": 67,
         "hidden_size": heads * head_dim,
