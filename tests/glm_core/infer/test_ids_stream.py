@@ -169,7 +169,7 @@ def test_cache_serves_again_when_the_model_was_interrupted(
     build_model: Build, tokenizer: ByteBPETokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the compiled step, which nothing can interrupt between two layers, is left out
-    monkeypatch.setattr("glm_core.infer.batch.fast_decoder", lambda _: None)
+    monkeypatch.setattr("glm_core.infer.batch.column_decoder", lambda _: None)
     generator = _causal(build_model, tokenizer)
     config = SamplingConfig(max_new_tokens=8, min_new_tokens=8)
     cache = PromptCache()
