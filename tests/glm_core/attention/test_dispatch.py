@@ -16,6 +16,9 @@ from glm_core.attention import (
     dispatch,
     prepare_attention,
 )
+from glm_kernels import measured
+
+ON_CPU = [name for name in BACKENDS if name != "xformers"]
 
 
 def request_for(spec, batch=2, q_len=5, q_offset=0, device="cpu"):
@@ -24,7 +27,9 @@ def request_for(spec, batch=2, q_len=5, q_offset=0, device="cpu"):
 
 
 def test_unknown_backend_names_the_choices():
-    message = "attention backend 'flash' is unknown: choose auto, eager, sdpa, flex, triton"
+    message = (
+        "attention backend 'flash' is unknown: choose auto, eager, sdpa, flex, triton, xformers"
+    )
     with pytest.raises(ValueError, match=message):
         prepare_attention(request_for(Causal()), "flash")
 
@@ -57,12 +62,12 @@ def test_automatic_choice_is_sdpa_on_cpu(spec, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", ON_CPU)
 def test_named_backend_is_taken(name):
     assert prepare_attention(request_for(PrefixLM((1, 2))), name).backend.name == name
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", ON_CPU)
 def test_other_number_of_rows_is_refused_by_every_backend(name):
     with pytest.raises(ValueError, match="mask PrefixLM describes 3 rows but the batch has 2"):
         prepare_attention(request_for(PrefixLM((1, 2, 3))), name)
@@ -107,3 +112,73 @@ def test_order_of_preference_follows_device_mask_and_training():
     assert dispatch._preferred(request_for(prefix, device="cuda")) == ("triton", "flex", "sdpa")
     with torch.no_grad():
         assert dispatch._preferred(request_for(prefix, device="cuda")) == ("triton", "sdpa")
+
+
+def ranked(names, case="prompt prefix single 128"):
+    return measured.use_table(measured.Table(rankings={"attention": {case: names}}))
+
+
+@torch.no_grad()
+def test_choice_follows_what_was_measured():
+    prefix, decode = request_for(PrefixLM((1, 2))), request_for(Full(), q_len=1, q_offset=9)
+    with ranked(["eager", "sdpa"]):
+        assert prepare_attention(prefix).backend.name == "eager"
+        assert prepare_attention(request_for(Causal())).backend.name == "sdpa"
+        assert prepare_attention(decode).backend.name == "sdpa"
+        with torch.enable_grad():
+            assert prepare_attention(prefix).backend.name == "sdpa"
+    assert prepare_attention(prefix).backend.name == "sdpa"
+    with ranked(["eager"], "decode full single 128"):
+        assert prepare_attention(decode).backend.name == "eager"
+
+
+@torch.no_grad()
+def test_choice_is_that_of_the_nearest_length():
+    with ranked(["eager", "sdpa"], "prompt prefix single 512"):
+        lengths = (128, 300, 900, 1500)
+        requests = [request_for(PrefixLM((1, 2)), q_len=length) for length in lengths]
+        names = [dispatch._preferred(request)[0] for request in requests]
+    assert names == ["sdpa", "eager", "eager", "sdpa"]
+
+
+@torch.no_grad()
+def test_measured_choice_that_cannot_serve_falls_back_with_one_warning(caplog):
+    dispatch._warn_once.cache_clear()
+    with ranked(["flash9", "xformers", "eager", "sdpa"]):
+        for _ in range(3):
+            assert prepare_attention(request_for(PrefixLM((1, 2)))).backend.name == "eager"
+    assert [record.getMessage() for record in caplog.records] == [
+        "attention falls back from xformers to eager: xformers has kernels for GPUs, not for cpu"
+    ]
+
+
+@torch.no_grad()
+def test_a_backend_that_serves_everything_ends_every_order():
+    request = request_for(PrefixLM((1, 2)), device="cuda")
+    for names, expected in [
+        (["xformers"], ("xformers", "triton", "sdpa")),
+        (["sdpa", "triton"], ("sdpa",)),
+        (["flash9"], ("triton", "sdpa")),
+    ]:
+        with ranked(names):
+            assert dispatch._preferred(request) == expected
+
+
+def test_case_tells_use_kind_and_length_apart():
+    assert dispatch.kind_of(request_for(Causal(), q_len=3, q_offset=4)) == "prefix"
+    assert dispatch.kind_of(request_for(Causal(), q_len=1, q_offset=4)) == "causal"
+    assert dispatch.kind_of(request_for(Prefixed(Full(), 1))) == "packed"
+    lengths = [dispatch.length_class(n) for n in (1, 255, 256, 1023, 1024, 4095, 4096, 10**6)]
+    assert lengths == [128, 128, 512, 512, 2048, 2048, 8192, 8192]
+
+
+def test_measured_choice_holds_inside_torch_compile():
+    def attend(q):
+        prepared = prepare_attention(request_for(PrefixLM((1, 2))))
+        assert prepared.backend.name == "eager"
+        return prepared(q, q, q, Scaling(0.5))
+
+    q = torch.randn(2, 5, 1, 4)
+    with ranked(["eager", "sdpa"], "training prefix single 128"):
+        compiled = torch.compile(attend, backend="eager", fullgraph=True)
+        assert torch.allclose(compiled(q), attend(q))

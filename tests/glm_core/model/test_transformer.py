@@ -259,7 +259,7 @@ def test_flex_with_attention_dropout_is_refused_in_training_alone():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+@pytest.mark.parametrize("backend", ["auto", *(name for name in BACKENDS if name != "xformers")])
 @pytest.mark.parametrize("family", TINY_FAMILIES)
 def test_cuda_equals_cpu(family, backend):
     ids, positions, mask = ids_for(), torch.randint(0, 48, (2, 2, 9)), PrefixLM((4, 2))

@@ -1,24 +1,19 @@
 """Block sizes of the kernels that have a choice: by op, shape and GPU.
 
-`lookup` takes, in this order: what `use_config` says, the table of this GPU that
-``GLM_KERNELS_TUNING`` names (written by ``glm bench kernels --tune``), the built-in choice for
-this generation of GPUs, the built-in default. A table is JSON:
-
-    {"device": "NVIDIA H200", "configs": {"attention_forward": {"h128": {"BLOCK_M": 128, ...}}}}
+`lookup` takes, in this order: what `use_config` says, what ``glm bench kernels --tune`` measured
+on this GPU (`glm_kernels.measured`), the built-in choice for this generation of GPUs, the built-in
+default.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 
 import torch
 
-TABLE_VARIABLE = "GLM_KERNELS_TUNING"
+from glm_kernels.measured import remembers, table_of
 
 Config = dict[str, int]
 """Block sizes, num_warps and num_stages: the keyword arguments of a launch."""
@@ -92,7 +87,7 @@ def lookup(op: str, shape: str, device: torch.device) -> Config:
         device: where the tensors are.
 
     Raises:
-        ValueError: the table that the environment names cannot be read, or is of another GPU.
+        ValueError: the table that the environment names does not fit; see `measured.table_of`.
     """
     if op in _overrides:
         return _overrides[op]
@@ -126,37 +121,21 @@ def use_config(op: str, config: Config) -> Iterator[None]:
             _overrides[op] = before
 
 
+@remembers
 @cache
 def _chosen(op: str, shape: str, device: torch.device) -> Config:
+    measured = table_of(device).configs.get(op, {})
+    return measured[shape] if shape in measured else built_in(op, shape, device)
+
+
+def built_in(op: str, shape: str, device: torch.device) -> Config:
+    """Return the config of a GPU on which nothing was measured."""
     major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
-    for table in (_table_of(device), _BY_CAPABILITY.get(major, {})):
-        if shape in table.get(op, {}):
-            return table[op][shape]
+    of_generation = _BY_CAPABILITY.get(major, {}).get(op, {})
+    if shape in of_generation:
+        return of_generation[shape]
     defaults = _DEFAULTS[op]
     config = defaults.get(shape, defaults["default"])
     if torch.version.hip and "num_stages" in config:
         return {**config, "num_stages": 1}  # 64 KiB of shared memory hold no more
     return config
-
-
-def _table_of(device: torch.device) -> dict[str, dict[str, Config]]:
-    """Return the configs of the file in the environment, or none."""
-    path = os.environ.get(TABLE_VARIABLE)
-    if not path:
-        return {}
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    try:
-        table = json.loads(Path(path).read_text())
-        of_device, configs = table["device"], table["configs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{TABLE_VARIABLE}={path} is no table of tuned kernels ({error}): write it again with "
-            "`glm bench kernels --tune`, or unset the variable"
-        ) from error
-    if of_device != name:
-        raise ValueError(
-            f"{TABLE_VARIABLE}={path} was measured on {of_device}, but this is {name}: write one "
-            "here with `glm bench kernels --tune`, or unset the variable"
-        )
-    result: dict[str, dict[str, Config]] = configs
-    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -15,15 +16,32 @@ from glm_core.attention.backend import AttentionBackend, MaskRequest, Scaling
 from glm_core.attention.eager import EagerAttention
 from glm_core.attention.flex import FlexAttention
 from glm_core.attention.sdpa import SdpaAttention
-from glm_core.attention.spec import Causal, Full
+from glm_core.attention.spec import Causal, Full, MaskSpec, PrefixLM
 from glm_core.attention.triton import TritonAttention
+from glm_core.attention.xformers import XformersAttention
+from glm_kernels.measured import ranking, remembers
 
 logger = logging.getLogger(__name__)
 
 BACKENDS: dict[str, AttentionBackend] = {
     backend.name: backend
-    for backend in (EagerAttention(), SdpaAttention(), FlexAttention(), TritonAttention())
+    for backend in (
+        EagerAttention(),
+        SdpaAttention(),
+        FlexAttention(),
+        TritonAttention(),
+        XformersAttention(),
+    )
 }
+SERVES_ALL = ("sdpa", "eager")
+"""Backends that take every request: none is asked behind them."""
+
+QUESTION = "attention"
+"""Under which a table of measured choices ranks the backends."""
+LENGTHS = (128, 512, 2048, 8192)
+"""Numbers of keys that are told apart there, by the nearest."""
+_BORDERS = (256, 1024, 4096)
+_KINDS: dict[type[MaskSpec], str] = {Causal: "causal", Full: "full", PrefixLM: "prefix"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +96,18 @@ def prepare_attention(
 
 
 def _preferred(request: MaskRequest) -> tuple[str, ...]:
-    """Backends from the best to the one that takes every request.
+    """Backends from the best to one that takes every request: as measured here, else built in."""
+    half = request.dtype in (torch.bfloat16, torch.float16)
+    if not half and request.dtype != torch.float32:
+        return built_in_order(request)
+    measured = _measured_order(
+        request.device, use_of(request), kind_of(request), half, length_class(request.kv_len)
+    )
+    return up_to_the_last((*measured, *built_in_order(request)))
+
+
+def built_in_order(request: MaskRequest) -> tuple[str, ...]:
+    """Backends from the best to one that takes every request, on machines that never measured.
 
     On a GPU with a mask that has blocks to skip: triton, or flex for training. flex compiles for
     each shape: worth it where shapes repeat, not for prompts of all lengths. sdpa otherwise.
@@ -87,6 +116,60 @@ def _preferred(request: MaskRequest) -> tuple[str, ...]:
     if request.device.type != "cuda" or not structured:
         return ("sdpa",)
     return ("triton", "flex", "sdpa") if torch.is_grad_enabled() else ("triton", "sdpa")
+
+
+def use_of(request: MaskRequest) -> str:
+    """Returns what a request is for: training, reading a prompt, or decoding a column."""
+    if torch.is_grad_enabled():
+        return "training"
+    return "decode" if request.q_len == 1 else "prompt"
+
+
+def kind_of(request: MaskRequest) -> str:
+    """Returns the kind of a request's mask, as far as it matters for speed."""
+    kind = _KINDS.get(type(request.spec), "packed")
+    continued = kind == "causal" and request.q_offset > 0 and request.q_len > 1
+    return "prefix" if continued else kind  # what is in the cache is visible to all
+
+
+def length_class(kv_len: int) -> int:
+    """Returns the entry of LENGTHS that is nearest to a number of keys."""
+    return LENGTHS[sum(kv_len >= border for border in _BORDERS)]
+
+
+def case_name(use: str, kind: str, half: bool, length: int) -> str:
+    """Returns what a class of requests is called in a table."""
+    return f"{use} {kind} {'half' if half else 'single'} {length}"
+
+
+def _measured_order(
+    device: torch.device, use: str, kind: str, half: bool, length: int
+) -> tuple[str, ...]:
+    # A CPU's table is that of a number of threads.
+    num_threads = torch.get_num_threads() if device.type == "cpu" else 0
+    return _looked_up(device, case_name(use, kind, half, length), num_threads)
+
+
+# torch.compile runs it while tracing, and does not look inside.
+_measured_order._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@remembers
+@cache
+def _looked_up(device: torch.device, case: str, num_threads: int) -> tuple[str, ...]:
+    del num_threads
+    return tuple(name for name in ranking(QUESTION, case, device) if name in BACKENDS)
+
+
+def up_to_the_last(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns each name once, up to the first that takes every request."""
+    order: list[str] = []
+    for name in names:
+        if name not in order:
+            order.append(name)
+        if name in SERVES_ALL:
+            break
+    return tuple(order)
 
 
 @cache

@@ -41,10 +41,9 @@ class TritonAttention:
             return f"the kernel has no dropout, and attention_dropout is {dropout}"
         if request.dtype not in DTYPES:
             return f"the kernel takes fp32, bf16 and fp16, not {request.dtype}"
-        spec = request.spec.inner if isinstance(request.spec, Prefixed) else request.spec
-        if isinstance(_inside(spec), Prefixed):
-            return "a Prefixed mask inside another mask is no interval of keys"
         device = request.device.type
+        if (reason := no_interval(request.spec)) is not None:
+            return reason
         if self.name not in available_backends(OP, device):
             return f"glm_kernels has no Triton for {device} here: {unavailable() or 'GPUs only'}"
         return None
@@ -66,6 +65,16 @@ class TritonAttention:
         bounds = (mask.start_BT, mask.stop_BT, mask.sink)
         out_BTNH: Tensor = attention(q_BTNH, k_BSKH, v_BSKH, *bounds, scaling.scale)
         return out_BTNH
+
+
+def no_interval(spec: MaskSpec) -> str | None:
+    """Returns why `visible_keys` cannot describe a mask, or None when it can."""
+    spec = spec.inner if isinstance(spec, Prefixed) else spec
+    while isinstance(spec, LeftPadded | RightPadded):
+        spec = spec.inner
+    if isinstance(spec, Prefixed):
+        return "a Prefixed mask inside another mask is no interval of keys"
+    return None
 
 
 def visible_keys(request: MaskRequest) -> VisibleKeys:
@@ -129,10 +138,3 @@ def _packed(spec: Packed, q_BT: Tensor) -> tuple[Tensor, Tensor]:
         starts.append(starts_S[sample_T])
         stops.append(torch.maximum(q_T + 1, (starts_S + prefixes_S)[sample_T]))
     return torch.stack(starts), torch.stack(stops)
-
-
-def _inside(spec: MaskSpec) -> MaskSpec:
-    """Returns the innermost mask, or the first `Prefixed` that another mask holds."""
-    while isinstance(spec, LeftPadded | RightPadded):
-        spec = spec.inner
-    return spec
