@@ -14,7 +14,7 @@ from glm_core.bench.tune_attention import AttentionSizes, Case
 from glm_kernels import measured
 
 CPU = torch.device("cpu")
-TINY = Sizes(AttentionSizes(batch=2, num_heads=2, head_dim=8, lengths=(128, 512)))
+TINY = Sizes(AttentionSizes(batch=2, num_heads=2, head_dim=8, lengths=(128, 512)), None)
 
 
 def watch_of(seconds):
@@ -32,7 +32,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.delenv(measured.TABLE_VARIABLE)
     monkeypatch.setenv("GLM_CACHE", str(tmp_path))
     # Traced for each new mask otherwise; and no test is about flex's speed.
-    monkeypatch.setattr(racing, "_works", lambda name, call: name != "flex")
+    monkeypatch.setattr(racing, "_works", lambda name, call, is_right: name != "flex")
     measured.forget()
     yield
     measured.forget()

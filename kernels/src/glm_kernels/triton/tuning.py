@@ -72,6 +72,27 @@ _DEFAULTS |= {
     "weight_only_dequantize": {"default": {"WORDS": 64, "num_warps": 4}},
 }
 
+_HEADS = ("h64", "h128", "h256", "h32", "h16", "h64w", "h128w", "h256w", "h32w", "h16w")
+_SHAPES: dict[str, tuple[str, ...]] = {
+    "attention_forward": ("few", *_HEADS, "feww"),
+    "attention_grad_q": _HEADS,
+    "attention_grad_kv": _HEADS,
+    "weight_only_vector": ("b4", "b8"),
+    "weight_only_matrix": ("m16", "m64", "many", "default"),
+    "weight_only_dequantize": ("b4", "b8"),
+}
+"""What the launches look up, the most common first."""
+_STEPS: dict[str, tuple[int, ...]] = {
+    "BLOCK_M": (16, 32, 64, 128, 256),
+    "BLOCK_N": (16, 32, 64, 128, 256),
+    "BLOCK_K": (32, 64, 128, 256),
+    "BLOCK_W": (16, 32, 64, 128, 256, 512, 1024),
+    "WORDS": (8, 16, 32, 64, 128, 256),
+    "num_warps": (1, 2, 4, 8, 16),
+    "num_stages": (1, 2, 3, 4, 5, 6),
+}
+"""Values of a setting, in order."""
+
 _BY_CAPABILITY: dict[int, dict[str, dict[str, Config]]] = {}
 """Choices measured for a generation of GPUs: {major capability: {op: {shape: config}}}."""
 
@@ -94,17 +115,27 @@ def lookup(op: str, shape: str, device: torch.device) -> Config:
     return _chosen(op, shape, device)
 
 
-def shapes(op: str) -> list[str]:
-    """Return the classes of shapes that `op` tells apart: what a tuner has to measure."""
-    return list(_DEFAULTS[op])
+def shapes(op: str) -> tuple[str, ...]:
+    """Return the classes of shapes that launches of `op` look up: what a tuner has to measure."""
+    return _SHAPES[op]
 
 
 def candidates(op: str) -> list[Config]:
-    """Return the configs that a tuner may try for `op`: every choice of the built-in tables."""
+    """Return the configs that a tuner tries first for `op`: every choice of the built-in tables."""
     found = [config for config in _DEFAULTS[op].values()]
     for tables in _BY_CAPABILITY.values():
         found += tables.get(op, {}).values()
     return [config for i, config in enumerate(found) if config not in found[:i]]
+
+
+def neighbours(config: Config) -> list[Config]:
+    """Return the configs that differ in one setting, by one step: what a tuner tries then."""
+    found = []
+    for name, value in config.items():
+        steps = _STEPS[name]
+        at = steps.index(value)
+        found += [{**config, name: other} for other in (*steps[at + 1 : at + 2], *steps[:at][-1:])]
+    return found
 
 
 @contextmanager

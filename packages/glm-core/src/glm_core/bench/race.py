@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -74,7 +75,12 @@ class Runner:
         return taken
 
 
-def race(ways: Mapping[str, Call], watch: Watch, budget_s: float = 1.0) -> dict[str, float]:
+def race(
+    ways: Mapping[str, Call],
+    watch: Watch,
+    budget_s: float = 1.0,
+    is_right: Callable[[Any], bool] = lambda result: True,
+) -> dict[str, float]:
     """Measures by turns, so that a busy machine is busy for all.
 
     Args:
@@ -82,11 +88,12 @@ def race(ways: Mapping[str, Call], watch: Watch, budget_s: float = 1.0) -> dict[
             fails there takes no part.
         watch: takes the time.
         budget_s: seconds after which no further round begins; three there are in any case.
+        is_right: looks at the result of that first call; what gives a wrong one takes no part.
 
     Returns:
         Seconds of a call by name, the best round of each; the fastest first.
     """
-    running = [Runner(name, call) for name, call in ways.items() if _works(name, call)]
+    running = [Runner(name, call) for name, call in ways.items() if _works(name, call, is_right)]
     finished: list[Runner] = []
     taken = 0.0
     for number in range(MOST_ROUNDS):
@@ -110,14 +117,15 @@ def order(seconds: Mapping[str, float], built_in: str, margin: float = MARGIN) -
     return names
 
 
-def _works(name: str, call: Call) -> bool:
+def _works(name: str, call: Call, is_right: Callable[[Any], bool]) -> bool:
     try:
-        call()
+        if is_right(call()):
+            return True
+        logger.warning("%s takes no part: its result is wrong", name)
     except Exception as error:  # anybody's code: whatever it raises, it cannot be chosen
         line = str(error).strip().partition("\n")[0]
         logger.debug("%s takes no part: %s: %s", name, type(error).__name__, line)
-        return False
-    return True
+    return False
 
 
 def stopwatch(device: torch.device) -> Watch:

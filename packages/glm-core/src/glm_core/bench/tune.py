@@ -16,6 +16,7 @@ import torch
 
 from glm_core.bench.race import Finding, Step, Watch, stopwatch
 from glm_core.bench.tune_attention import AttentionSizes, attention_steps
+from glm_core.bench.tune_triton import KernelSizes, kernel_steps
 from glm_core.progress import Progress
 from glm_kernels.measured import Table, default_path, device_name, use_table, write_table
 
@@ -30,10 +31,16 @@ class Sizes:
     """How large the tensors are that are measured."""
 
     attention: AttentionSizes
+    kernels: KernelSizes | None
+    """None where no Triton kernels are measured."""
 
 
-CUDA = Sizes(AttentionSizes(batch=4, num_heads=16, head_dim=128, lengths=(128, 512, 2048, 8192)))
-CPU = Sizes(AttentionSizes(batch=2, num_heads=8, head_dim=64, lengths=(128, 512, 2048)))
+CUDA = Sizes(
+    AttentionSizes(batch=4, num_heads=16, head_dim=128, lengths=(128, 512, 2048, 8192)),
+    # more bytes than a cache holds, also in 4 bits
+    KernelSizes(batch=4, columns=2048, num_heads=16, rows=512, features=(16384, 8192)),
+)
+CPU = Sizes(AttentionSizes(batch=2, num_heads=8, head_dim=64, lengths=(128, 512, 2048)), None)
 
 
 def tune(
@@ -79,7 +86,8 @@ def tune(
 
 
 def _steps(device: torch.device, sizes: Sizes) -> list[Step]:
-    return attention_steps(device, sizes.attention)
+    kernels = [] if sizes.kernels is None else kernel_steps(device, sizes.kernels)
+    return kernels + attention_steps(device, sizes.attention)
 
 
 def _measure(steps: list[Step], table: Table, watch: Watch, budget_s: float) -> list[Finding]:
