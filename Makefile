@@ -31,8 +31,9 @@ lint: $(STAMP) ## ruff, mypy, import-linter, codespell
 sanitize: $(STAMP) ## the tests of the compiled kernels under AddressSanitizer and UBSan (needs g++)
 	@$(BIN)/python kernels/sanitize.py
 
-bench: $(STAMP) ## tokens per second and peak memory of the Trainer against transformers
+bench: $(STAMP) ## the Trainer against transformers, every kernel against torch and the memory it reads
 	@$(BIN)/glm bench train
+	@$(BIN)/glm bench kernels
 
 nano: $(STAMP) ## train the shipped nano-text model again (90 minutes with AMX), measure it, write its card
 	@$(BIN)/glm train experiment=nano_text run_dir=outputs/nano_text

@@ -19,12 +19,17 @@ EXAMPLE = """\
   glm bench checkpoint --released chatglm2-6b --folder /mnt/scratch/6b   # needs 40 GB of disk
   glm bench offload --released chatglm2-6b --layers 12 --folder /mnt/scratch/6b
   glm bench decode --model-shape chatglm3-6b --against llama.cpp,torch-int4,transformers
-  glm bench decode --model-shape 10m --against transformers --bits 32"""
+  glm bench decode --model-shape 10m --against transformers --bits 32
+  glm bench kernels --csv docs/benchmarks/kernels.csv
+  glm bench kernels --only linear_int4,rms_norm --rounds 20 --dtype fp32"""
 
 SHAPES = ("10m", "50m", "vocab65k")
 RELEASED = ("chatglm-6b", "chatglm2-6b", "glm-4-9b")
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+ROUNDS = 5
 DEFAULTS: dict[str, dict[str, int]] = {
     "decode": {"layers": 0, "bits": 4, "tokens": 16},
+    "kernels": {"rounds": 9},
     "offload": {"layers": 12, "bits": 16, "tokens": 8},
 }
 """What a flag is where it is not given, by what is measured."""
@@ -36,16 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument(
         "what",
-        choices=("train", "profile", "checkpoint", "offload", "decode"),
+        choices=("train", "profile", "checkpoint", "offload", "decode", "kernels"),
         help="train: tokens/s and peak memory; profile: what our step spends its time in; "
         "checkpoint: time and peak memory of converting and loading a released shape; "
         "offload: tokens/s and peak memory by the number of layers that stay in memory; "
-        "decode: tokens/s with quantized weights against llama.cpp and others",
+        "decode: tokens/s with quantized weights against llama.cpp and others; "
+        "kernels: every kernel against torch, torch.compile and the memory's bandwidth",
     )
     parser.add_argument("--shape", action="append", choices=SHAPES, help="default: all of them")
     parser.add_argument("--mode", action="append", choices=("eager", "compiled"))
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds of each contender")
+    parser.add_argument(
+        "--rounds", type=int, help=f"measured rounds of each contender ({ROUNDS}; kernels: 9)"
+    )
     parser.add_argument("--steps", type=int, default=3, help="training steps in a round")
     parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
     parser.add_argument("--csv", type=Path, help="default: outputs/bench/WHAT.csv")
@@ -71,6 +79,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="decode: which of llama.cpp, torch-int4 and transformers, with commas between",
     )
     parser.add_argument("--batch", type=int, default=1, help="decode: texts written together")
+    _add_kernel_arguments(parser)
+
+
+def _add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="PATTERN",
+        help="kernels: ops whose name contains this or fits it (*, ?), with commas between",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--dtype",
+        action="append",
+        choices=list(DTYPES),
+        help="kernels: of the fused ops, several times for several (fp32 and bf16; cuda: bf16)",
+    )
+    parser.add_argument(
+        "--no-compile", action="store_true", help="kernels: leave torch.compile out, which is slow"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}: it must be at least 1")
-    for name, value in DEFAULTS.get(args.what, {}).items():
+    for name, value in ({"rounds": ROUNDS} | DEFAULTS.get(args.what, {})).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     if args.bits not in CHOICES.get(args.what, (args.bits,)):
@@ -102,6 +130,8 @@ def run(args: argparse.Namespace) -> int:
         return _offload(args, threads)
     if args.what == "decode":
         return _decode(args, threads)
+    if args.what == "kernels":
+        return _kernels(args, threads)
     precision = resolve_precision(Precision(args.precision), torch.device("cpu"))
     measure = _train if args.what == "train" else _profile
     return measure(args, precision, threads)
@@ -181,6 +211,31 @@ def _decode(args: argparse.Namespace, threads: int) -> int:
         threads,
         args.bits,
     )
+    append_csv(rows, args.csv, current_commit())
+    emit(args, as_result(rows, args.csv), as_table(rows))
+    return 0
+
+
+def _kernels(args: argparse.Namespace, threads: int) -> int:
+    import torch
+
+    from glm_core.bench.kernels.report import as_result, as_table
+    from glm_core.bench.kernels.run import Plan, measure
+    from glm_core.bench.train import append_csv, current_commit
+    from glm_core.train.precision import resolve_device
+
+    device = resolve_device(args.device, "--device")
+    names = args.dtype or (["bf16"] if device.type == "cuda" else ["fp32", "bf16"])
+    plan = Plan(
+        device=device,
+        dtypes=tuple(getattr(torch, DTYPES[name]) for name in dict.fromkeys(names)),
+        only=args.only,
+        rounds=args.rounds,
+        threads=threads,
+        with_compile=not args.no_compile,
+    )
+    make_folder(args.csv.parent, "--csv")
+    rows = measure(plan)
     append_csv(rows, args.csv, current_commit())
     emit(args, as_result(rows, args.csv), as_table(rows))
     return 0

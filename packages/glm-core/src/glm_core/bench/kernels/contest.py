@@ -1,0 +1,155 @@
+"""Contenders that do the same work by turns, so that a busy machine is busy for all of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import Any
+
+import torch
+
+from glm_core.bench.kernels.goal import Goal
+
+Call = Callable[[], object]
+Watch = Callable[[Sequence[Call]], float]
+"""Runs calls one after the other; returns the seconds that they took together."""
+
+ROUND_SECONDS = 0.03
+"""A contender repeats a call until its share of a round takes about this long."""
+MOST_CALLS = 100
+FEWEST_ROUNDS = 3
+
+
+@dataclass
+class Contender:
+    """One side of a comparison."""
+
+    name: str
+    calls: Sequence[Call]
+    """They do the same, each on memory of its own where caches must not help."""
+    work: float = 0.0
+    """Of a call, in bytes or operations; 0 where only the time counts."""
+    goal: Goal | None = None
+    """Of our side against this one."""
+    is_limit: bool = False
+    """Whether it is no peer but what the machine can do: rates are compared, not times."""
+    code: str = ""
+    """Which of our implementations it is."""
+    error: float | None = None
+    """Relative error of the result."""
+    reason: str = ""
+    """Why it could not run."""
+    seconds: list[float] = field(default_factory=list)
+    """Of a call, one number for each round."""
+
+    def warm_up(self, watch: Watch) -> None:
+        """Finds out how many calls make a round."""
+        self._next: Iterator[Call] = cycle(self.calls)
+        taken = watch([next(self._next)])
+        if taken < ROUND_SECONDS:  # it compiled or allocated something in its first call, perhaps
+            taken = watch([next(self._next)])
+        most = len(self.calls) if len(self.calls) > 1 else MOST_CALLS
+        self._repeats = max(1, min(most, math.ceil(ROUND_SECONDS / max(taken, 1e-7))))
+
+    def round(self, watch: Watch) -> None:
+        """Runs its share of a round and notes the time of a call."""
+        calls = list(islice(self._next, self._repeats))
+        self.seconds.append(watch(calls) / len(calls))
+
+    @property
+    def rates(self) -> list[float]:
+        """Work of each round in units of 10^9 per second."""
+        return [self.work / seconds / 1e9 for seconds in self.seconds]
+
+
+@dataclass
+class Contest:
+    """Ours (one or several ways) and the peers at one shape."""
+
+    op: str
+    part: str
+    shape: str
+    dtype: str
+    ours: list[Contender]
+    peers: list[Contender]
+    unit: str = "ms"
+    """ms, GB/s or Gop/s."""
+    load: float = 0.0
+    """Mean number of running processes of the whole machine."""
+
+    def run(self, rounds: int, watch: Watch, budget_seconds: float) -> None:
+        """Runs all by turns; fewer rounds where the time would be up, but three at least."""
+        running = [c for c in (*self.ours, *self.peers) if not c.reason]
+        for contender in running:
+            contender.warm_up(watch)
+        started, loads = time.monotonic(), []
+        for number in range(rounds):
+            # the direction alternates, so that nobody always runs on a warmer machine
+            for contender in running if number % 2 == 0 else running[::-1]:
+                contender.round(watch)
+            loads.append(os.getloadavg()[0])
+            if number + 1 >= FEWEST_ROUNDS and time.monotonic() - started > budget_seconds:
+                break
+        self.load = statistics.fmean(loads)
+
+
+def peer(name: str, build: Callable[[], Sequence[Call]], **settings: Any) -> Contender:
+    """A contender that may fail: the reason is noted instead.
+
+    Args:
+        name: of the contender.
+        build: makes its calls; the first of them is tried.
+        settings: other fields of `Contender`.
+    """
+    try:
+        calls = build()
+        calls[0]()
+    except Exception as error:  # anybody's code: whatever it raises is why there is no number
+        return Contender(name, [], reason=first_line(error), **settings)
+    return Contender(name, calls, **settings)
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, short enough for a table."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:160].removesuffix(": ")
+
+
+def stopwatch(device: torch.device) -> Watch:
+    """How time is taken on a device; see `clock_name`."""
+    if device.type == "cuda":
+        return _cuda_seconds
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+
+    def seconds(calls: Sequence[Call]) -> float:
+        start = clock()
+        for call in calls:
+            call()
+        return clock() - start
+
+    return seconds
+
+
+def clock_name(device: torch.device) -> str:
+    """CPU time does not count the wait for others, but adds up over threads, waiting ones too: it
+    serves for one thread only."""
+    if device.type == "cuda":
+        return "cuda events"
+    return "cpu time" if torch.get_num_threads() == 1 else "wall time"
+
+
+def _cuda_seconds(calls: Sequence[Call]) -> float:
+    event: Any = torch.cuda.Event
+    start, end = (event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for call in calls:
+        call()
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end)) / 1e3

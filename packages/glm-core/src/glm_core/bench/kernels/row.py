@@ -1,0 +1,152 @@
+"""One line of the result: ours against one peer at one shape."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from glm_core.bench.kernels.contest import Contender, Contest, clock_name
+from glm_core.bench.kernels.goal import Goal
+from glm_kernels.cpu import library
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a row was measured."""
+
+    device: str
+    machine: str
+    isa: str
+    threads: int
+    clock: str
+    torch: str
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """Ours against one peer. Fields are empty (None) where there is nothing to say."""
+
+    op: str
+    part: str
+    """Forward, forward+backward, or bits of the activations."""
+    shape: str
+    dtype: str
+    device: str
+    machine: str
+    isa: str
+    threads: int
+    clock: str
+    torch: str
+    code: str
+    """Our implementation that ran."""
+    peer: str
+    unit: str
+    ours: float | None
+    """Median of the rounds."""
+    ours_best: float | None
+    theirs: float | None
+    theirs_best: float | None
+    ratio: float | None
+    """Median over the rounds of their time / ours, above 1 we are faster; of reading memory, our
+    share of its rate; of memory, theirs / ours."""
+    ratio_low: float | None
+    ratio_high: float | None
+    best_ratio: float | None
+    """The same of the best round of each side."""
+    goal: str
+    verdict: str
+    error: float | None
+    """Of ours, relative, against fp64."""
+    rounds: int
+    load: float
+    reason: str
+    """Why the peer could not run."""
+
+
+def describe(device: torch.device) -> Machine:
+    """What this process runs on."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        isa = "sm{}{}".format(*torch.cuda.get_device_capability(device))
+    else:
+        name = cpu_name()
+        isa = "torch" if library.unavailable() else library.ISAS[library.isa()]
+    threads = torch.get_num_threads()
+    return Machine(device.type, name, isa, threads, clock_name(device), torch.__version__)
+
+
+def cpu_name() -> str:
+    """The processor's name, and which matrix units of it torch can use."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
+    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
+    units = [torch.backends.cpu.get_cpu_capability(), *(["amx"] if "amx_bf16" in text else [])]
+    return " ".join([names[0] if names else platform.processor() or platform.machine(), *units])
+
+
+def rows_of(contest: Contest, machine: Machine) -> list[KernelRow]:
+    """Each of ours against each peer."""
+    return [row_of(contest, ours, peer, machine) for ours in contest.ours for peer in contest.peers]
+
+
+def row_of(contest: Contest, ours: Contender, peer: Contender, machine: Machine) -> KernelRow:
+    """Compares round by round."""
+    ratios = _ratios(ours, peer)
+    ratio = statistics.median(ratios) if ratios else None
+    best = None
+    if ratios:
+        best = (
+            max(ours.rates) / max(peer.rates)
+            if peer.is_limit
+            else min(peer.seconds) / min(ours.seconds)
+        )
+    median, fastest = _values(ours, contest.unit)
+    their_median, their_fastest = _values(peer, contest.unit)
+    return KernelRow(
+        op=contest.op,
+        part=ours.name if contest.part == "" else contest.part,
+        shape=contest.shape,
+        dtype=contest.dtype,
+        **vars(machine),
+        code=ours.code,
+        peer=peer.name,
+        unit=contest.unit,
+        ours=median,
+        ours_best=fastest,
+        theirs=their_median,
+        theirs_best=their_fastest,
+        ratio=ratio,
+        ratio_low=min(ratios, default=None),
+        ratio_high=max(ratios, default=None),
+        best_ratio=best,
+        goal=_text(peer.goal),
+        verdict=peer.goal.verdict(ratio) if peer.goal and ratio is not None else "",
+        error=ours.error,
+        rounds=len(ratios),
+        load=contest.load,
+        reason=peer.reason,
+    )
+
+
+def _text(goal: Goal | None) -> str:
+    return "" if goal is None else str(goal)
+
+
+def _ratios(ours: Contender, peer: Contender) -> list[float]:
+    if peer.is_limit:
+        return [mine / other for mine, other in zip(ours.rates, peer.rates, strict=False)]
+    return [other / mine for mine, other in zip(ours.seconds, peer.seconds, strict=False)]
+
+
+def _values(contender: Contender, unit: str) -> tuple[float | None, float | None]:
+    """Median and best in the contest's unit."""
+    if not contender.seconds:
+        return None, None
+    if unit == "ms":
+        times = [seconds * 1e3 for seconds in contender.seconds]
+        return statistics.median(times), min(times)
+    return statistics.median(contender.rates), max(contender.rates)
