@@ -35,9 +35,6 @@ class DecodeShape:
     residual_scale: float
     interleaved_heads: bool
     """Whether queries, key and value of a key/value head stand side by side in the projection."""
-    top_query: bool = False
-    """Whether the last layer stands above the final norm and its queries have an input of their
-    own, which is neither normed nor rotated (glm_core.model.top_query)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +59,21 @@ class LinearWeights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredWeight:
+    """A quantized table as `pack_weight` takes it: its rows are looked up, it is not multiplied."""
+
+    levels: Tensor
+    scales: Tensor
+    zeros: Tensor | None
+    bits: int
+    group: int | None
+
+
+Table = PackedWeight | StoredWeight | Tensor
+"""Rows [N, D] that are looked up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWeights:
     """One block; the norms of outputs are there in a sandwich alone."""
 
@@ -77,11 +89,18 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeWeights:
-    """A whole model but its embeddings."""
+    """A whole model."""
 
+    words: Table
+    """By token."""
+    positions: tuple[Tensor, ...]
+    """By position and block position, added to `words`: as many as are learned, at most two."""
     layers: tuple[LayerWeights, ...]
     final_norm: NormWeights
     head: LinearWeights
+    queries: Tensor | None = None
+    """By position: with these, neither normed nor rotated, the last layer asks, which then stands
+    above the final norm (glm_core.model.top_query)."""
 
     def linears(self) -> Iterator[LinearWeights]:
         """Yield every matrix."""

@@ -101,6 +101,14 @@ def test_step_is_the_models_own_when_weights_are_quantized(
     assert cache < 5e-4
 
 
+@pytest.mark.parametrize("family", ["chatglm-6b", "llama-7b", "codegeex-13b"])
+def test_step_is_the_models_own_when_embeddings_are_quantized(family: str) -> None:
+    model = small_model(family)  # tied to the head in two of them
+    quantize_(model, QuantizeConfig(bits=4, group=32, embeddings=True, head=True))
+    logits, _ = both_ways(model, torch.float32)
+    assert logits < 1e-3  # measured worst 9.0e-5
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_step_is_close_when_the_model_is_in_half_precision(dtype: torch.dtype) -> None:
     for bits in (32, 4):
@@ -206,6 +214,13 @@ def test_model_is_left_to_its_forward_when_its_sizes_do_not_fit() -> None:
     assert reason == "heads have 8 dims: not a multiple of 16 up to 256"
     model = Transformer(small_config("llama-7b", ffn_hidden_size=100)).eval()
     assert "of shape [128, 100] is not contiguous rows of 16 columns" in str(why_not(model))
+
+
+def test_place_is_refused_when_the_model_has_no_such_position() -> None:
+    model = small_model("codegeex-13b")
+    cache = KVCache.for_model(model.config, 1, 4)
+    with pytest.raises(IndexError, match=r"place \(96, 0\) must be below \(96, "):
+        FastDecoder(model).step([1], [(96, 0)], [0], cache)
 
 
 def test_one_thread_is_chosen_when_it_is_faster() -> None:

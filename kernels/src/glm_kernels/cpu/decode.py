@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from glm_kernels.cpu import library
-from glm_kernels.decode import DecodeShape, DecodeWeights, LayerWeights, LinearWeights, NormWeights
+from glm_kernels.decode import (
+    DecodeShape,
+    DecodeWeights,
+    LayerWeights,
+    LinearWeights,
+    NormWeights,
+    StoredWeight,
+    Table,
+)
 from glm_kernels.weight_only import PackedWeight
 
 _P, _L, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
@@ -26,13 +33,15 @@ _ROPES = {None: 0, "halves": 1, "interleaved": 2, "2d": 3}
 _RESIDUALS = {"pre": 0, "deepnorm": 1, "sandwich": 2}
 _CACHE_LINE = 64
 _MOST_HEAD_DIM = 256
+_MOST_PLACES = 1 << 40
+"""Of a model without tables of places."""
 
 
 class _Matrix(ctypes.Structure):
     _fields_ = (
         *((name, _P) for name in ("values", "scales", "zeros", "bias")),
         *((name, _L) for name in ("in_features", "out_features")),
-        *((name, _I) for name in ("bits", "group", "dtype", "padding")),
+        *((name, _I) for name in ("bits", "group", "dtype", "is_stored")),
     )
 
 
@@ -57,6 +66,9 @@ class _Model(ctypes.Structure):
         ("layers", _P),
         ("final_norm", _Norm),
         ("head", _Matrix),
+        ("words", _Matrix),
+        ("places", _Matrix * 2),
+        ("queries", _Matrix),
         ("cosines", _P),
         ("sines", _P),
         *((name, _L) for name in (*_SIZES, "pairs")),
@@ -67,11 +79,8 @@ class _Model(ctypes.Structure):
 
 class _Step(ctypes.Structure):
     _fields_ = (
-        *(
-            (name, _P)
-            for name in ("x", "queries", "logits", "keys", "values", "positions", "first")
-        ),
-        ("workspace", _P),
+        *((name, _P) for name in ("tokens", "logits", "keys", "values")),
+        *((name, _P) for name in ("positions", "first", "workspace")),
         *((name, _L) for name in ("rows", "front", "length", "capacity")),
         *((name, _I) for name in ("cache_dtype", "threads")),
     )
@@ -84,11 +93,11 @@ def unavailable(shape: DecodeShape, weights: DecodeWeights) -> str | None:
         return reason
     if shape.head_dim % 16 or shape.head_dim > _MOST_HEAD_DIM:
         return f"heads have {shape.head_dim} dims: not a multiple of 16 up to {_MOST_HEAD_DIM}"
-    for linear in weights.linears():
-        problem = _unfit(linear)
-        if problem is not None:
-            return problem
-    return None
+    tables = [weights.words, *weights.positions]
+    tables += [] if weights.queries is None else [weights.queries]
+    problems = [_unfit(linear.weight, multiplied=True) for linear in weights.linears()]
+    problems += [_unfit(table, multiplied=False) for table in tables]
+    return next(filter(None, problems), None)
 
 
 class CompiledDecoder:
@@ -106,6 +115,8 @@ class CompiledDecoder:
             layers=ctypes.cast(self._layers, _P),
             final_norm=self._norm(weights.final_norm),
             head=self._matrix(weights.head),
+            words=self._table(weights.words),
+            places=(_Matrix * 2)(*map(self._table, weights.positions)),
             num_layers=len(weights.layers),
             hidden_size=shape.hidden_size,
             num_heads=shape.num_heads,
@@ -121,11 +132,15 @@ class CompiledDecoder:
             rope=_ROPES[shape.rope],
             residual=_RESIDUALS[shape.residual],
             interleaved_heads=shape.interleaved_heads,
-            top_query=shape.top_query,
+            top_query=weights.queries is not None,
         )
+        if weights.queries is not None:
+            self._model.queries = self._table(weights.queries)
+        self._rope, self._num_words = shape.rope, self._model.words.out_features
+        self._limits = self._places_below()
         self._step = _Step()
         self._rows = self._isa = -1
-        self._workspace = self._logits_BV = torch.empty(0)
+        self._workspace = torch.empty(0)
         pointers = _P * len(weights.layers)
         self._keys, self._values = pointers(), pointers()
         self._step.keys = ctypes.cast(self._keys, _P)
@@ -137,24 +152,23 @@ class CompiledDecoder:
         self._tables = tables
         self._model.cosines, self._model.sines = (table.data_ptr() for table in tables)
         self._model.pairs = tables[0].shape[1]
+        self._limits = self._places_below(len(tables[0]))
 
     def step(
         self,
-        x_BD: Tensor,
+        tokens: Sequence[int],
         places: Sequence[tuple[int, int]],
         first: Sequence[int],
         keys_BSKH: Sequence[Tensor],
         values_BSKH: Sequence[Tensor],
         length: int,
         threads: int,
-        *,
         front: int = 0,
-        queries_BD: Tensor | None = None,
     ) -> Tensor:
         """Adds one column to the texts of a cache.
 
         Args:
-            x_BD: embeddings, fp32 and contiguous; overwritten.
+            tokens: of the column, one for each row.
             places: position and block position of each row's column.
             first: the first column that each row sees, but for those of `front`.
             keys_BSKH: of each layer, contiguous; the new column is stored at `length`.
@@ -162,27 +176,48 @@ class CompiledDecoder:
             length: columns in the cache before this one.
             threads: that compute it, of PyTorch's; the result does not depend on them.
             front: so many columns at the start of the cache are seen by every row.
-            queries_BD: what the top-query layer asks with, fp32 and contiguous.
 
         Returns:
             Logits, fp32 [B, V].
+
+        Raises:
+            IndexError: a token or a place has no row in its table.
         """
-        rows, step = len(places), self._step
-        assert (queries_BD is not None) == bool(self._model.top_query)
+        self._check(tokens, places)
+        rows, step = len(tokens), self._step
         if rows != self._rows or self._isa != library.isa():
             self._prepare(rows)
         logits_BV = torch.empty(rows, self._model.head.out_features)
         for index, (keys, values) in enumerate(zip(keys_BSKH, values_BSKH, strict=True)):
             self._keys[index], self._values[index] = keys.data_ptr(), values.data_ptr()
+        self._tokens[:] = list(tokens)
         self._positions[:] = [number for place in places for number in place]
         self._first[:] = list(first)
-        step.x, step.logits = x_BD.data_ptr(), logits_BV.data_ptr()
-        step.queries = None if queries_BD is None else queries_BD.data_ptr()
+        step.logits = logits_BV.data_ptr()
         step.front, step.length, step.capacity = front, length, keys_BSKH[0].shape[1]
         step.cache_dtype = _DTYPES[keys_BSKH[0].dtype]
         step.threads = threads
         library.library().glm_decode_step(ctypes.byref(self._model), ctypes.byref(step), self._isa)
         return logits_BV
+
+    def _check(self, tokens: Sequence[int], places: Sequence[tuple[int, int]]) -> None:
+        if min(tokens) < 0 or max(tokens) >= self._num_words:
+            raise IndexError(f"tokens {list(tokens)} must lie in 0 to {self._num_words - 1}")
+        position, block = self._limits
+        for place in places:
+            if not (0 <= place[0] < position and 0 <= place[1] < block):
+                raise IndexError(
+                    f"place {place} must be below {self._limits}, the rows of the tables"
+                )
+
+    def _places_below(self, num_rotary: int = 0) -> tuple[int, int]:
+        """The rows that there are by position and by block position."""
+        tables, queries = self._weights.positions, self._weights.queries
+        by_position = [len(table) for table in (*tables[:1], queries) if table is not None]
+        by_block = [len(table) for table in tables[1:]]
+        by_position += [num_rotary] * (self._rope is not None)
+        by_block += [num_rotary] * (self._rope == "2d")
+        return min(by_position, default=_MOST_PLACES), min(by_block, default=_MOST_PLACES)
 
     def _prepare(self, rows: int) -> None:
         self._rows, self._isa = rows, library.isa()
@@ -191,7 +226,9 @@ class CompiledDecoder:
         start = self._workspace.data_ptr()
         self._step.workspace = start + -start % _CACHE_LINE
         self._step.rows = rows
-        self._positions, self._first = (_L * (2 * rows))(), (_L * rows)()
+        self._tokens, self._first = (_L * rows)(), (_L * rows)()
+        self._positions = (_L * (2 * rows))()
+        self._step.tokens = ctypes.cast(self._tokens, _P)
         self._step.positions = ctypes.cast(self._positions, _P)
         self._step.first = ctypes.cast(self._first, _P)
 
@@ -213,26 +250,22 @@ class CompiledDecoder:
         return _Norm(weight=self._vector(norm.weight), bias=self._vector(norm.bias))
 
     def _matrix(self, linear: LinearWeights) -> _Matrix:
-        weight, bias = linear.weight, self._vector(linear.bias)
+        matrix = self._table(linear.weight)
+        matrix.bias = self._vector(linear.bias)
+        return matrix
+
+    def _table(self, weight: Table) -> _Matrix:
+        """Its tensors live as long as the weights, which are held on to."""
+        rows, columns = _size(weight)
+        matrix = _Matrix(in_features=columns, out_features=rows)
         if isinstance(weight, Tensor):
-            rows, columns = weight.shape
-            return _Matrix(
-                values=weight.data_ptr(),
-                bias=bias,
-                in_features=columns,
-                out_features=rows,
-                dtype=_DTYPES[weight.dtype],
-            )
-        return _Matrix(
-            values=weight.levels.data_ptr(),
-            scales=weight.scales.data_ptr(),
-            zeros=None if weight.zeros is None else weight.zeros.data_ptr(),
-            bias=bias,
-            in_features=weight.in_features,
-            out_features=weight.out_features,
-            bits=weight.bits,
-            group=weight.group or 0,
-        )
+            matrix.values, matrix.dtype = weight.data_ptr(), _DTYPES[weight.dtype]
+            return matrix
+        matrix.values, matrix.scales = weight.levels.data_ptr(), weight.scales.data_ptr()
+        matrix.zeros = None if weight.zeros is None else weight.zeros.data_ptr()
+        matrix.bits, matrix.group = weight.bits, weight.group or 0
+        matrix.is_stored = isinstance(weight, StoredWeight)
+        return matrix
 
     def _vector(self, vector: Tensor | None) -> int | None:
         """Address of a vector in fp32; a copy of it is kept where it is of another dtype."""
@@ -243,12 +276,20 @@ class CompiledDecoder:
         return floats.data_ptr()
 
 
-def _unfit(linear: LinearWeights) -> str | None:
-    weight: Any = linear.weight
+def _size(weight: Table) -> tuple[int, int]:
+    """Rows and columns."""
     if isinstance(weight, PackedWeight):
+        return weight.out_features, weight.in_features
+    if isinstance(weight, StoredWeight):
+        return weight.levels.shape[0], weight.levels.shape[1] * 8 // weight.bits
+    return weight.shape[0], weight.shape[1]
+
+
+def _unfit(weight: Table, multiplied: bool) -> str | None:
+    if not isinstance(weight, Tensor):
         return None if weight.levels.device.type == "cpu" else "a weight is not on the CPU"
     if weight.device.type != "cpu" or weight.dtype not in _DTYPES:
         return f"a weight is {weight.dtype} on {weight.device}, not fp32, bf16 or fp16 on the CPU"
-    if not weight.is_contiguous() or weight.shape[1] % 16:
+    if not weight.is_contiguous() or (multiplied and weight.shape[1] % 16):
         return f"a weight of shape {list(weight.shape)} is not contiguous rows of 16 columns"
     return None

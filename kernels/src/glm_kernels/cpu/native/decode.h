@@ -4,94 +4,17 @@
 // Included once for each instruction set, after weight_only.h.
 #pragma once
 
-#include <algorithm>
-#include <initializer_list>
 #include <new>
 
-#include "decode_attention.h"
+#include "decode_buffers.h"
+#include "decode_embed.h"
 #include "team.h"
 
 namespace glm::GLM_ISA {
 namespace {
 
-constexpr int kPlanes = 2;
-constexpr int64_t kChunk = 128;  // columns of a row prepared at once: whole groups of any size
 constexpr int64_t kStepPieceBytes = 1 << 14;  // of a matrix: what a thread takes at a time, at least
 constexpr int64_t kPlainRows = 4;             // rows of a plain matrix worked on at once
-
-// Where a step keeps its intermediate values; all [rows, ...].
-struct Buffers {
-  Phase* phases;
-  float *normed, *qkv, *attended, *up, *inner, *out;
-  char* quantized;  // of the input of the next product
-};
-
-inline int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
-inline LinearArguments as_arguments(const Matrix& m, int64_t rows) {
-  LinearArguments a{};
-  a.levels = static_cast<const uint8_t*>(m.values);
-  a.scales = m.scales;
-  a.zeros = m.zeros;
-  a.rows = rows;
-  a.in_features = a.x_stride = m.in_features;
-  a.out_features = m.out_features;
-  a.bits = m.bits;
-  a.group = m.group;
-  a.planes = kPlanes;
-  return a;
-}
-
-inline int64_t quantized_bytes(const Matrix& m, int64_t rows) {
-  if (m.bits == 0) return 0;
-  const Sizes size(as_arguments(m, rows));
-  return aligned(rows * size.units * kUnit * kPlanes) + 2 * aligned(rows * size.groups * 4);
-}
-
-inline Activations quantized_of(const LinearArguments& a, const Sizes& size, char* memory) {
-  auto* scales = memory + aligned(a.rows * size.units * kUnit * kPlanes);
-  auto* sums = scales + aligned(a.rows * size.groups * 4);
-  return {reinterpret_cast<int8_t*>(memory), reinterpret_cast<float*>(scales),
-          reinterpret_cast<int32_t*>(sums)};
-}
-
-// Rows of the input of a layer's fused projection: in the top-query layer the queries have their own.
-inline int64_t projected_rows(const DecodeModel& m, int64_t layer, int64_t rows) {
-  return m.top_query && layer == m.num_layers - 1 ? 2 * rows : rows;
-}
-
-inline int64_t phase_count(const DecodeModel& m) { return 11 * m.num_layers + 3; }
-
-// Lays the buffers out from `memory` on; returns the bytes that they take.
-inline int64_t lay_out(const DecodeModel& m, int64_t rows, char* memory, Buffers* buffers) {
-  int64_t used = 0;
-  const auto take = [&](int64_t bytes) {
-    char* at = memory + used;
-    used += aligned(bytes);
-    return at;
-  };
-  const auto floats = [&](int64_t columns) {
-    return reinterpret_cast<float*>(take(rows * columns * 4));
-  };
-  buffers->phases = reinterpret_cast<Phase*>(take(phase_count(m) * int64_t(sizeof(Phase))));
-  const int64_t inputs = projected_rows(m, m.num_layers - 1, 1);
-  buffers->normed = floats(inputs * m.hidden_size);
-  buffers->qkv = floats(inputs * (m.num_heads + 2 * m.num_kv_heads) * m.head_dim);
-  buffers->attended = floats(m.num_heads * m.head_dim);
-  buffers->up = floats(m.ffn_hidden_size * (m.gate == kNoGate ? 1 : 2));
-  buffers->inner = floats(m.ffn_hidden_size);
-  buffers->out = floats(m.hidden_size);
-  int64_t most = quantized_bytes(m.head, rows);
-  for (int64_t layer = 0; layer < m.num_layers; ++layer) {
-    const Layer& l = m.layers[layer];
-    most = std::max(most, quantized_bytes(l.query_key_value, projected_rows(m, layer, rows)));
-    for (const Matrix* matrix : {&l.dense, &l.up, &l.down}) {
-      most = std::max(most, quantized_bytes(*matrix, rows));
-    }
-  }
-  buffers->quantized = take(most);
-  return used;
-}
 
 // Sums of the products of four rows of a plain matrix with a row of x.
 template <int Dtype>
@@ -117,6 +40,7 @@ class Step {
       : m_(model), s_(step), b_(buffers), team_(buffers.phases, step.threads) {}
 
   void run() {
+    embed();
     for (int64_t layer = 0; layer < m_.num_layers; ++layer) {
       const Layer& l = m_.layers[layer];
       const int64_t inputs = projected_rows(m_, layer, s_.rows);
@@ -124,7 +48,9 @@ class Step {
       normalize_into(l.input_norm, l.query_key_value, inputs);
       product(l.query_key_value, b_.normed, b_.qkv, inputs);
       attention(layer);
-      prepare(l.dense, b_.attended, s_.rows, nothing);
+      prepare(l.dense, b_.attended, s_.rows, [&](int64_t row, int64_t begin, int64_t count) {
+        merge_part(row, begin, count);
+      });
       join(l.dense, b_.attended, l.attention_out_norm);
       normalize_into(l.post_attention_norm, l.up, s_.rows);
       product(l.up, b_.normed, b_.up, s_.rows);
@@ -134,15 +60,39 @@ class Step {
       join(l.down, b_.inner, l.mlp_out_norm);
     }
     if (m_.top_query) {
-      prepare(m_.head, s_.x, s_.rows, nothing);
+      prepare(m_.head, b_.x, s_.rows, nothing);
     } else {
       normalize_into(m_.final_norm, m_.head, s_.rows);
     }
-    product(m_.head, m_.top_query ? s_.x : b_.normed, s_.logits, s_.rows);
+    product(m_.head, m_.top_query ? b_.x : b_.normed, s_.logits, s_.rows);
   }
 
  private:
   static void nothing(int64_t, int64_t, int64_t) {}
+
+  // Calls body(row, begin, count) for parts of rows of so many columns.
+  template <typename Body>
+  void each_part(int64_t rows, int64_t columns, const Body& body) {
+    const int64_t chunks = (columns + kChunk - 1) / kChunk;
+    team_.each(rows * chunks, kChunkPiece, [&](int64_t first, int64_t last) {
+      for (int64_t item = first; item < last; ++item) {
+        const int64_t begin = item % chunks * kChunk;
+        body(item / chunks, begin, columns - begin < kChunk ? columns - begin : kChunk);
+      }
+    });
+  }
+
+  // The residual stream = the embedding of the tokens and, where they are learned, the places.
+  void embed() {
+    each_part(s_.rows, m_.hidden_size, [&](int64_t row, int64_t begin, int64_t count) {
+      float* out = b_.x + row * m_.hidden_size + begin;
+      look_up(m_.words, s_.tokens[row], begin, count, false, out);
+      for (int i = 0; i < 2; ++i) {
+        if (m_.places[i].values == nullptr) continue;
+        look_up(m_.places[i], s_.positions[2 * row + i], begin, count, true, out);
+      }
+    });
+  }
 
   // Calls fill(row, begin, count) for parts of the input x of a product, and quantizes them.
   template <typename Fill>
@@ -151,19 +101,15 @@ class Step {
     a.x = x;
     const Sizes size(a);
     const Activations all = quantized_of(a, size, b_.quantized);
-    const int64_t K = matrix.in_features, chunks = (K + kChunk - 1) / kChunk;
     const int64_t groups = kChunk / (size.group_units * kUnit);
-    team_.each(rows * chunks, kChunkPiece, [&](int64_t first, int64_t last) {
-      for (int64_t item = first; item < last; ++item) {
-        const int64_t row = item / chunks, begin = item % chunks * kChunk;
-        fill(row, begin, K - begin < kChunk ? K - begin : kChunk);
-        if (matrix.bits == 0) continue;
-        const int64_t tile = row - row % kTileRows, count = tile_rows(rows, tile);
-        const int64_t group = item % chunks * groups;
-        const int64_t end = group + groups < size.groups ? group + groups : size.groups;
-        quantize_groups<kPlanes>(a, size, row * K, group, end, tile_at(all, size, tile, kPlanes),
-                                 count, row - tile);
-      }
+    each_part(rows, matrix.in_features, [&](int64_t row, int64_t begin, int64_t count) {
+      fill(row, begin, count);
+      if (matrix.bits == 0) return;
+      const int64_t tile = row - row % kTileRows, in_tile = tile_rows(rows, tile);
+      const int64_t group = begin / kChunk * groups;
+      const int64_t end = group + groups < size.groups ? group + groups : size.groups;
+      quantize_groups<kPlanes>(a, size, row * matrix.in_features, group, end,
+                               tile_at(all, size, tile, kPlanes), in_tile, row - tile);
     });
   }
 
@@ -174,11 +120,11 @@ class Step {
     Statistics about{};
     prepare(matrix, b_.normed, rows, [&](int64_t row, int64_t begin, int64_t count) {
       if (row >= s_.rows) {
-        const float* query = s_.queries + (row - s_.rows) * m_.hidden_size + begin;
-        std::memcpy(b_.normed + row * m_.hidden_size + begin, query, count * sizeof(float));
-        return;
+        const int64_t position = s_.positions[2 * (row - s_.rows)];
+        float* out = b_.normed + row * m_.hidden_size + begin;
+        return look_up(m_.queries, position, begin, count, false, out);
       }
-      const float* x = s_.x + row * m_.hidden_size;
+      const float* x = b_.x + row * m_.hidden_size;
       if (row != known) about = statistics(m_.norm, x, m_.hidden_size, m_.eps);
       known = row;
       normalize(norm, about, x, begin, count, b_.normed + row * m_.hidden_size + begin);
@@ -189,7 +135,7 @@ class Step {
   void final_norm() {
     team_.each(s_.rows, 1, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
-        float* x = s_.x + row * m_.hidden_size;
+        float* x = b_.x + row * m_.hidden_size;
         const Statistics about = statistics(m_.norm, x, m_.hidden_size, m_.eps);
         normalize(m_.final_norm, about, x, 0, m_.hidden_size, x);
       }
@@ -206,22 +152,44 @@ class Step {
   }
 
   void attention(int64_t layer) {
+    const Pieces pieces(s_.length);
     const int64_t group = m_.num_heads / m_.num_kv_heads, heads = heads_at_once(m_);
-    const int64_t tiles = group / heads, per_row = m_.num_kv_heads * tiles;
+    const int64_t shares = (group / heads + kShareTiles - 1) / kShareTiles;
     const int64_t width = (m_.num_heads + 2 * m_.num_kv_heads) * m_.head_dim;
     const bool asks = projected_rows(m_, layer, s_.rows) > s_.rows;
-    team_.each(s_.rows * per_row, 1, [&](int64_t first, int64_t last) {
+    const auto of = s_.cache_dtype == kFloat32    ? attend<kFloat32>
+                    : s_.cache_dtype == kBFloat16 ? attend<kBFloat16>
+                                                  : attend<kFloat16>;
+    const int64_t items = s_.rows * m_.num_kv_heads * pieces.count * shares;
+    team_.each(items, 1, [&](int64_t first, int64_t last) {
       for (int64_t item = first; item < last; ++item) {
-        const int64_t row = item / per_row, rest = item % per_row;
-        const int64_t kv_head = rest / tiles, head = rest % tiles * heads;
+        const int64_t piece = item / shares % pieces.count, begin = piece * pieces.columns;
+        const int64_t tile = item % shares * kShareTiles, tiles = group / heads - tile;
+        const int64_t pair = item / shares / pieces.count, row = pair / m_.num_kv_heads;
+        const bool is_last = piece == pieces.count - 1, is_all = pieces.count == 1;
+        const Share share{layer,
+                          row,
+                          pair % m_.num_kv_heads,
+                          tile * heads,
+                          tiles < kShareTiles ? tiles : kShareTiles,
+                          begin,
+                          std::min(begin + pieces.columns, s_.length),
+                          is_last};
         const Projected x{b_.qkv + (asks ? s_.rows + row : row) * width, b_.qkv + row * width, !asks};
-        float* out = b_.attended + row * m_.num_heads * m_.head_dim;
-        const auto of = s_.cache_dtype == kFloat32    ? attend_tile<kFloat32>
-                        : s_.cache_dtype == kBFloat16 ? attend_tile<kBFloat16>
-                                                      : attend_tile<kFloat16>;
-        of(m_, s_, layer, row, kv_head, head, heads, x, out);
+        const Partial all{b_.attended + row * m_.num_heads * m_.head_dim, nullptr, nullptr};
+        of(m_, s_, share, x, is_all, is_all ? all : partial_at(m_, b_, row, piece));
       }
     });
+  }
+
+  // Part of a row of the attention's result, where its columns were cut into pieces.
+  void merge_part(int64_t row, int64_t begin, int64_t count) {
+    const Pieces pieces(s_.length);
+    if (pieces.count == 1) return;
+    Partial of[kMostPieces];
+    for (int64_t p = 0; p < pieces.count; ++p) of[p] = partial_at(m_, b_, row, p);
+    float* out = b_.attended + row * m_.num_heads * m_.head_dim + begin;
+    merge(m_, of, pieces.count, begin, count, out);
   }
 
   // Joins the output of a sub-layer, whose last product this is, to the residual stream.
@@ -229,7 +197,7 @@ class Step {
     const int64_t D = m_.hidden_size;
     if (m_.residual != kSandwich) {
       const bool deep = m_.residual == kDeepNorm;
-      product(matrix, x, s_.x, s_.rows, deep ? b_.normed : s_.x, deep ? m_.residual_scale : 1.0f);
+      product(matrix, x, b_.x, s_.rows, deep ? b_.normed : b_.x, deep ? m_.residual_scale : 1.0f);
       return;
     }
     product(matrix, x, b_.out, s_.rows);
@@ -241,7 +209,7 @@ class Step {
         for (int64_t begin = 0; begin < D; begin += kChunk) {
           const int64_t count = D - begin < kChunk ? D - begin : kChunk;
           normalize(out_norm, about, out, begin, count, part);
-          for (int64_t i = 0; i < count; ++i) s_.x[row * D + begin + i] += part[i];
+          for (int64_t i = 0; i < count; ++i) b_.x[row * D + begin + i] += part[i];
         }
       }
     });
@@ -251,9 +219,16 @@ class Step {
   void product(const Matrix& matrix, const float* x, float* out, int64_t rows,
                const float* base = nullptr, float scale = 0) {
     const auto finish = [&](const float* sums, int64_t row, int64_t column, int64_t count) {
+      const float* bias = matrix.bias ? matrix.bias + column : nullptr;
       const int64_t at = row * matrix.out_features + column;
+      if (count == kBlock) {
+        Floats sum = load_floats(sums);
+        if (bias) sum = multiply_add(load_floats(bias), broadcast(1), sum);
+        if (base) sum = multiply_add(load_floats(base + at), broadcast(scale), sum);
+        return store(out + at, sum);
+      }
       for (int64_t i = 0; i < count; ++i) {
-        const float sum = matrix.bias ? sums[i] + matrix.bias[column + i] : sums[i];
+        const float sum = bias ? sums[i] + bias[i] : sums[i];
         out[at + i] = base ? base[at + i] * scale + sum : sum;
       }
     };

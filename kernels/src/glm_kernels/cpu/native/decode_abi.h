@@ -13,7 +13,8 @@ enum GateKind : int32_t { kNoGate = 0, kGateFirst = 1, kGateSecond = 2 };  // th
 enum RopeKind : int32_t { kNoRope = 0, kRopeHalves = 1, kRopeInterleaved = 2, kRope2d = 3 };
 enum ResidualKind : int32_t { kPreNorm = 0, kDeepNorm = 1, kSandwich = 2 };
 
-// A linear layer: quantized, as in LinearArguments, or plain numbers [out_features, in_features].
+// A linear layer or a table: quantized, as in LinearArguments, or plain numbers [out_features,
+// in_features].
 struct Matrix {
   const void* values;      // packed levels, or the numbers
   const uint16_t* scales;  // null for plain numbers
@@ -24,7 +25,7 @@ struct Matrix {
   int32_t bits;   // 4 or 8; 0 for plain numbers
   int32_t group;
   int32_t dtype;  // of plain numbers
-  int32_t padding;
+  int32_t is_stored;  // a table alone: row by row as files hold it, not packed
 };
 
 struct NormWeights {
@@ -41,6 +42,9 @@ struct DecodeModel {
   const Layer* layers;
   NormWeights final_norm;
   Matrix head;
+  Matrix words;             // the table of tokens
+  Matrix places[2];         // tables of positions and block positions, added to it; or no values
+  Matrix queries;           // what the top-query layer asks with, by position
   const float* cosines;  // [positions, pairs]
   const float* sines;
   int64_t num_layers, hidden_size, num_heads, num_kv_heads, head_dim, ffn_hidden_size;
@@ -53,8 +57,7 @@ struct DecodeModel {
 
 // One new column of some texts.
 struct DecodeStep {
-  float* x;                  // [rows, hidden_size] embeddings; overwritten
-  const float* queries;      // [rows, hidden_size]: what the top-query layer asks with, or null
+  const int64_t* tokens;     // [rows]
   float* logits;             // [rows, out_features of the head]
   void* const* keys;         // for each layer [rows, capacity, kv heads, head_dim]
   void* const* values;

@@ -1,5 +1,8 @@
-// Attention of one new column over the cache. Included for each instruction set.
+// Attention over some columns of a cache: what all queries are made of. Included for each
+// instruction set.
 #pragma once
+
+#include <cstring>
 
 #include "decode_maths.h"
 
@@ -9,6 +12,7 @@ namespace {
 constexpr int64_t kMostHeadDim = 256;
 constexpr int64_t kCacheColumns = 64;  // of the cache, worked on at once
 constexpr int kTileHeads = 4;     // query heads of a key/value head that share its loads, at most
+constexpr float kLowest = -3e38f;  // a score that nothing reaches
 
 template <int Dtype>
 inline Floats load_cache(const void* p, int64_t i) {
@@ -41,36 +45,100 @@ struct Softmax {
   float out[Heads][kMostHeadDim];
 };
 
-// Scores of cache columns [begin, begin + count) with some queries.
+// How many sums beside those of `Heads` heads fit into registers, at most four.
+template <int Heads>
+constexpr int kBeside = kSums / Heads > 4 ? 4 : kSums / Heads < 1 ? 1 : kSums / Heads;
+
+// Scores of cache columns [begin, begin + count) with some queries; those up to the next multiple
+// of four may be written too.
 template <int Dtype, int Heads>
 inline void score(const float* const* q, const void* keys, int64_t begin, int64_t step,
                   int64_t count, int64_t head_dim, float (*scores)[kCacheColumns]) {
-  for (int64_t c = 0; c < count; ++c) {
-    Floats sums[Heads];
+  constexpr int kColumns = kBeside<Heads>;
+  static_assert(Heads * kColumns % 4 == 0);
+  for (int64_t c = 0; c < count; c += kColumns) {
+    int64_t at[kColumns];
+    for (int j = 0; j < kColumns; ++j) at[j] = begin + (c + j < count ? c + j : c) * step;
+    Floats sums[Heads * kColumns];
+#pragma GCC unroll 16
     for (Floats& s : sums) s = zero();
     for (int64_t i = 0; i < head_dim; i += 16) {
-      const Floats k = load_cache<Dtype>(keys, begin + c * step + i);
+      Floats k[kColumns];
 #pragma GCC unroll 4
-      for (int h = 0; h < Heads; ++h) sums[h] = multiply_add(load_floats(q[h] + i), k, sums[h]);
+      for (int j = 0; j < kColumns; ++j) k[j] = load_cache<Dtype>(keys, at[j] + i);
+#pragma GCC unroll 4
+      for (int h = 0; h < Heads; ++h) {
+        const Floats query = load_floats(q[h] + i);
+#pragma GCC unroll 4
+        for (int j = 0; j < kColumns; ++j) {
+          sums[h * kColumns + j] = multiply_add(query, k[j], sums[h * kColumns + j]);
+        }
+      }
     }
-    for (int h = 0; h < Heads; ++h) scores[h][c] = sum(sums[h]);
+    float totals[Heads * kColumns];
+#pragma GCC unroll 4
+    for (int i = 0; i < Heads * kColumns; i += 4) store_sums(sums + i, totals + i);
+#pragma GCC unroll 16
+    for (int i = 0; i < Heads * kColumns; ++i) scores[i / kColumns][c + i % kColumns] = totals[i];
   }
 }
 
-// Turns scores into weights, relative to the top so far, and rescales what came before.
+// Turns scores into weights, relative to the top so far, and rescales what came before. Weights up
+// to the next multiple of 16 become those of scores that nothing reaches.
 template <int Heads>
 inline void weigh(Softmax<Heads>& softmax, float (*scores)[kCacheColumns], int64_t count,
                   int64_t head_dim) {
+  constexpr int kLanes = 16;
+  const int64_t whole = (count + kLanes - 1) / kLanes * kLanes;
   for (int h = 0; h < Heads; ++h) {
-    float top = softmax.top[h];
-    for (int64_t c = 0; c < count; ++c) top = scores[h][c] > top ? scores[h][c] : top;
+    float* at = scores[h];
+    for (int64_t c = count; c < whole; ++c) at[c] = kLowest;
+    float lanes[kLanes], top = softmax.top[h], total = 0;
+    for (float& lane : lanes) lane = top;
+    for (int64_t c = 0; c < whole; c += kLanes) {
+      for (int j = 0; j < kLanes; ++j) lanes[j] = at[c + j] > lanes[j] ? at[c + j] : lanes[j];
+    }
+    for (float lane : lanes) top = lane > top ? lane : top;
+    for (int64_t c = 0; c < whole; ++c) at[c] = exponential(at[c] - top);
+    for (float& lane : lanes) lane = 0;
+    for (int64_t c = 0; c < whole; c += kLanes) {
+      for (int j = 0; j < kLanes; ++j) lanes[j] += at[c + j];
+    }
+    for (float lane : lanes) total += lane;
+    if (top == softmax.top[h]) {
+      softmax.total[h] += total;
+      continue;
+    }
     const float shrink = exponential(softmax.top[h] - top);
-    for (int64_t c = 0; c < count; ++c) scores[h][c] = exponential(scores[h][c] - top);
-    float total = softmax.total[h] * shrink;
-    for (int64_t c = 0; c < count; ++c) total += scores[h][c];
+    softmax.total[h] = softmax.total[h] * shrink + total;
     softmax.top[h] = top;
-    softmax.total[h] = total;
     for (int64_t i = 0; i < head_dim; ++i) softmax.out[h][i] *= shrink;
+  }
+}
+
+// Adds the weighted values of cache columns, `Vectors` * 16 numbers of each from i on.
+template <int Dtype, int Heads, int Vectors>
+inline void gather_part(Softmax<Heads>& softmax, float (*weights)[kCacheColumns],
+                        const void* values, int64_t begin, int64_t step, int64_t count, int64_t i) {
+  Floats sums[Heads][Vectors];
+#pragma GCC unroll 16
+  for (int j = 0; j < Heads * Vectors; ++j) {
+    sums[j / Vectors][j % Vectors] = load_floats(softmax.out[j / Vectors] + i + j % Vectors * 16);
+  }
+  for (int64_t c = 0; c < count; ++c) {
+    Floats v[Vectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < Vectors; ++j) v[j] = load_cache<Dtype>(values, begin + c * step + i + j * 16);
+#pragma GCC unroll 4
+    for (int h = 0; h < Heads; ++h) {
+      const Floats weight = broadcast(weights[h][c]);
+#pragma GCC unroll 4
+      for (int j = 0; j < Vectors; ++j) sums[h][j] = multiply_add(weight, v[j], sums[h][j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < Heads * Vectors; ++j) {
+    store(softmax.out[j / Vectors] + i + j % Vectors * 16, sums[j / Vectors][j % Vectors]);
   }
 }
 
@@ -78,103 +146,14 @@ inline void weigh(Softmax<Heads>& softmax, float (*scores)[kCacheColumns], int64
 template <int Dtype, int Heads>
 inline void gather(Softmax<Heads>& softmax, float (*weights)[kCacheColumns], const void* values,
                    int64_t begin, int64_t step, int64_t count, int64_t head_dim) {
-  for (int64_t i = 0; i < head_dim; i += 16) {
-    Floats sums[Heads];
-    for (int h = 0; h < Heads; ++h) sums[h] = load_floats(softmax.out[h] + i);
-    for (int64_t c = 0; c < count; ++c) {
-      const Floats v = load_cache<Dtype>(values, begin + c * step + i);
-#pragma GCC unroll 4
-      for (int h = 0; h < Heads; ++h) sums[h] = multiply_add(broadcast(weights[h][c]), v, sums[h]);
-    }
-    for (int h = 0; h < Heads; ++h) store(softmax.out[h] + i, sums[h]);
+  constexpr int kVectors = kBeside<Heads>;
+  int64_t i = 0;
+  for (; i + kVectors * 16 <= head_dim; i += kVectors * 16) {
+    gather_part<Dtype, Heads, kVectors>(softmax, weights, values, begin, step, count, i);
   }
-}
-
-// Where heads stand in a row of the fused projection.
-struct HeadPlaces {
-  int64_t query, key, value;  // of the first query head of a key/value head, and of that
-
-  HeadPlaces(const DecodeModel& m, int64_t kv_head) {
-    const int64_t group = m.num_heads / m.num_kv_heads;
-    if (m.interleaved_heads) {
-      query = kv_head * (group + 2) * m.head_dim;
-      key = query + group * m.head_dim;
-      value = key + m.head_dim;
-    } else {
-      query = kv_head * group * m.head_dim;
-      key = (m.num_heads + kv_head) * m.head_dim;
-      value = key + m.num_kv_heads * m.head_dim;
-    }
+  for (; i < head_dim; i += 16) {
+    gather_part<Dtype, Heads, 1>(softmax, weights, values, begin, step, count, i);
   }
-};
-
-// A row's part of the fused projection: where its queries are, and its key and value.
-struct Projected {
-  float *queries, *qkv;
-  bool rotates;
-};
-
-// Attention of `Heads` query heads of a key/value head, from query head `first` of it on. Rotates
-// the queries and the new key; the first of the key/value head's calls stores key and value.
-template <int Dtype, int Heads>
-void attend(const DecodeModel& m, const DecodeStep& s, int64_t layer, int64_t row, int64_t kv_head,
-            int64_t first, const Projected& x, float* out) {
-  const HeadPlaces at(m, kv_head);
-  const int64_t H = m.head_dim, step = m.num_kv_heads * H;
-  const int64_t start = row * s.capacity * step + kv_head * H;
-  const int64_t* place = s.positions + 2 * row;
-  float k_new[kMostHeadDim], v_new[kMostHeadDim];
-  std::memcpy(k_new, x.qkv + at.key, H * sizeof(float));
-  std::memcpy(v_new, x.qkv + at.value, H * sizeof(float));
-  if (x.rotates) rotate(m, place, k_new);
-  round_as_cache<Dtype>(k_new, H);
-  round_as_cache<Dtype>(v_new, H);
-  if (first == 0) {
-    store_cache<Dtype>(k_new, H, s.keys[layer], start + s.length * step);
-    store_cache<Dtype>(v_new, H, s.values[layer], start + s.length * step);
-  }
-  Softmax<Heads> softmax;
-  float scores[Heads][kCacheColumns];
-  const float* q[Heads];
-  for (int h = 0; h < Heads; ++h) {
-    float* head = x.queries + at.query + (first + h) * H;
-    if (x.rotates) rotate(m, place, head);
-    for (int64_t i = 0; i < H; ++i) head[i] *= m.score_scale;
-    q[h] = head;
-    softmax.total[h] = 1;
-    std::memcpy(softmax.out[h], v_new, H * sizeof(float));
-  }
-  score<kFloat32, Heads>(q, k_new, 0, 0, 1, H, scores);
-  for (int h = 0; h < Heads; ++h) softmax.top[h] = scores[h][0];
-  const auto see = [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; c += kCacheColumns) {
-      const int64_t count = end - c < kCacheColumns ? end - c : kCacheColumns;
-      score<Dtype, Heads>(q, s.keys[layer], start + c * step, step, count, H, scores);
-      weigh<Heads>(softmax, scores, count, H);
-      gather<Dtype, Heads>(softmax, scores, s.values[layer], start + c * step, step, count, H);
-    }
-  };
-  see(0, s.front);
-  see(s.first[row], s.length);
-  for (int h = 0; h < Heads; ++h) {
-    float* head = out + (kv_head * (m.num_heads / m.num_kv_heads) + first + h) * H;
-    for (int64_t i = 0; i < H; ++i) head[i] = softmax.out[h][i] / softmax.total[h];
-  }
-}
-
-template <int Dtype>
-void attend_tile(const DecodeModel& m, const DecodeStep& s, int64_t layer, int64_t row,
-                 int64_t kv_head, int64_t first, int64_t heads, const Projected& x,
-                 float* out) {
-  if (heads == 4) return attend<Dtype, 4>(m, s, layer, row, kv_head, first, x, out);
-  if (heads == 2) return attend<Dtype, 2>(m, s, layer, row, kv_head, first, x, out);
-  attend<Dtype, 1>(m, s, layer, row, kv_head, first, x, out);
-}
-
-// How many query heads are worked on at once.
-inline int64_t heads_at_once(const DecodeModel& m) {
-  const int64_t group = m.num_heads / m.num_kv_heads;
-  return group % kTileHeads == 0 ? kTileHeads : group % 2 == 0 ? 2 : 1;
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ struct Floats {
 constexpr int kTileRows = 2;
 constexpr int kSingleRowBlocks = 2;  // blocks worked on at once for one row of x
 constexpr int kPairRows = 0;  // two for up to so many rows
+constexpr int kSums = 4;  // fp32 sums kept in registers at once
 constexpr int kByteOffset = 0;  // bits 8: levels stay signed
 
 inline Bytes load(const uint8_t* p) {
@@ -95,6 +96,14 @@ inline float sum(Floats v) {
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+// out = the sums of the lanes of each of four.
+inline void store_sums(const Floats* v, float* out) {
+  const auto pair = [](const Floats& x, const Floats& y) {
+    return _mm256_hadd_ps(_mm256_add_ps(x.a, x.b), _mm256_add_ps(y.a, y.b));
+  };
+  const __m256 halves = _mm256_hadd_ps(pair(v[0], v[1]), pair(v[2], v[3]));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
 }
 inline Floats multiply(Floats x, Floats y) {
   return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};

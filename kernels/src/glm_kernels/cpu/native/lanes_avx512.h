@@ -17,6 +17,7 @@ using Four = __m512i;    // 4 bytes, 16 times
 constexpr int kTileRows = 8;        // rows of x worked on at once
 constexpr int kSingleRowBlocks = 4;  // blocks worked on at once for one row of x
 constexpr int kPairRows = 4;  // two for up to so many rows
+constexpr int kSums = 16;  // fp32 sums kept in registers at once
 constexpr int kByteOffset = 128;    // bits 8: vpdpbusd takes levels as unsigned, 128 too large
 
 inline Bytes load(const uint8_t* p) { return _mm512_loadu_si512(p); }
@@ -61,6 +62,18 @@ inline Floats load_bf16(const uint16_t* p) {
 }
 inline Floats load_floats(const float* p) { return _mm512_loadu_ps(p); }
 inline float sum(Floats v) { return _mm512_reduce_add_ps(v); }
+// out = the sums of the lanes of each of four.
+inline void store_sums(const Floats* v, float* out) {
+  const auto pair = [](Floats a, Floats b) {  // a0 + a2, b0 + b2, a1 + a3, b1 + b3 of each quarter
+    return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  };
+  const Floats x = pair(v[0], v[1]), y = pair(v[2], v[3]);
+  const Floats quarters =
+      _mm512_add_ps(_mm512_shuffle_ps(x, y, 0x44), _mm512_shuffle_ps(x, y, 0xee));
+  const __m256 halves =
+      _mm256_add_ps(_mm512_castps512_ps256(quarters), _mm512_extractf32x8_ps(quarters, 1));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+}
 inline Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 inline void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }

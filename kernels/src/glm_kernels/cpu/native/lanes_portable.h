@@ -22,6 +22,7 @@ struct Floats {
 constexpr int kTileRows = 2;
 constexpr int kSingleRowBlocks = 1;  // blocks worked on at once for one row of x
 constexpr int kPairRows = 0;  // two for up to so many rows
+constexpr int kSums = 4;  // fp32 sums kept at once
 constexpr int kByteOffset = 0;
 
 template <typename Vector, typename Function>
@@ -87,6 +88,10 @@ inline float sum(const Floats& v) {
   float total = 0;
   for (float lane : v.v) total += lane;
   return total;
+}
+// out = the sums of the lanes of each of four.
+inline void store_sums(const Floats* v, float* out) {
+  for (int i = 0; i < 4; ++i) out[i] = sum(v[i]);
 }
 inline Floats multiply(const Floats& a, const Floats& b) {
   return each<Floats>([&](int i) { return a.v[i] * b.v[i]; });

@@ -26,7 +26,14 @@ from glm_core.model.config import (
 from glm_core.model.positions import build_rotation
 from glm_core.model.transformer import Block, Transformer
 from glm_kernels.cpu.decode import CompiledDecoder, unavailable
-from glm_kernels.decode import DecodeShape, DecodeWeights, LayerWeights, LinearWeights, NormWeights
+from glm_kernels.decode import (
+    DecodeShape,
+    DecodeWeights,
+    LayerWeights,
+    LinearWeights,
+    NormWeights,
+    StoredWeight,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +105,6 @@ class FastDecoder:
         nbytes = sum(linear.nbytes for linear in weights.linears())
         self._threads = ThreadChoice(torch.get_num_threads(), nbytes < _SMALL_BYTES)
 
-    @torch.inference_mode()
     def step(
         self,
         tokens: Sequence[int],
@@ -117,27 +123,17 @@ class FastDecoder:
 
         Returns:
             Logits after the column, fp32 [B, V].
+
+        Raises:
+            IndexError: a token or a place is none of the model's.
         """
-        ids_B1 = torch.tensor(tokens)[:, None]
-        places_B2 = torch.tensor(places)
-        x_B1D = self.model.embed(ids_B1, places_B2[:, :, None])
-        top = self.model.top_query
-        queries_BD = None if top is None else top.embedding(places_B2[:, 0]).float()
         front = 0 if self.model.prefix is None else self.model.prefix.prefix_len
         assert cache.length >= front, "the first columns of a cache are those of the prefix"
-        self._cover(max(max(place) for place in places))
-        x_BD, threads = x_B1D.flatten(1).float(), self._threads.next()
-        start = time.perf_counter()
+        first = [front + pad for pad in pads] if front else pads
+        self._cover(max(map(max, places)))
+        threads, start = self._threads.next(), time.perf_counter()
         logits_BV = self._decoder.step(
-            x_BD,
-            places,
-            [front + pad for pad in pads],
-            cache.keys,
-            cache.values,
-            cache.length,
-            threads,
-            front=front,
-            queries_BD=queries_BD,
+            tokens, places, first, cache.keys, cache.values, cache.length, threads, front
         )
         self._threads.add(threads, time.perf_counter() - start)
         cache.advance(1)
@@ -145,13 +141,13 @@ class FastDecoder:
 
     def _cover(self, position: int) -> None:
         """Makes the rotary tables reach a position."""
-        if position < self._num_positions:
+        if position < self._num_positions or not self.model.config.is_rotary:
             return
         self._num_positions = max(2 * position, _FIRST_TABLE)
         positions = torch.arange(self._num_positions).expand(1, 2, -1)
         rotation = build_rotation(self.model.config, positions)
-        if rotation is not None:
-            self._decoder.use_tables(rotation.cos[0], rotation.sin[0])
+        assert rotation is not None
+        self._decoder.use_tables(rotation.cos[0], rotation.sin[0])
 
 
 def fast_decoder(model: Transformer) -> FastDecoder | None:
@@ -200,17 +196,22 @@ def _shape(config: TransformerConfig) -> DecodeShape:
         residual=residual,
         residual_scale=config.residual_scale,
         interleaved_heads=config.qkv_layout == QkvLayout.interleaved,
-        top_query=config.top_query_layer,
     )
 
 
 def _weights(model: Transformer) -> DecodeWeights:
     """Raises ValueError where a matrix has no form that the step reads."""
-    head = model.word_embeddings if model.output_layer is None else model.output_layer
+    positions, top = model.positions, model.top_query
+    tables = (
+        [positions.position_embeddings, positions.block_position_embeddings] if positions else []
+    )
     return DecodeWeights(
+        words=_table(model.word_embeddings),
+        positions=tuple(_table(table) for table in tables if table is not None),
+        queries=None if top is None else _table(top.embedding),
         layers=tuple(map(_layer, model.blocks())),
         final_norm=_norm(model.final_norm),
-        head=_linear(head),
+        head=_linear(model.head),
     )
 
 
@@ -225,6 +226,19 @@ def _layer(block: Block) -> LayerWeights:
         up=_linear(block.mlp.dense_h_to_4h),
         down=_linear(block.mlp.dense_4h_to_h),
         mlp_out_norm=_norm(block.mlp_out_norm) if has_out_norms else None,
+    )
+
+
+def _table(module: Any) -> Any:
+    if not isinstance(module, QuantizedEmbedding) or module.packed is not None:
+        return _linear(module).weight
+    matrix = module.matrix()
+    return StoredWeight(
+        levels=matrix.levels,
+        scales=matrix.scale,
+        zeros=matrix.zero,
+        bits=matrix.layout.bits,
+        group=matrix.layout.group or None,
     )
 
 

@@ -1,0 +1,194 @@
+// Attention of one new column over the cache, whose columns are cut into pieces for the threads.
+// Included for each instruction set.
+#pragma once
+
+#include <algorithm>
+
+#include "decode_attention.h"
+
+namespace glm::GLM_ISA {
+namespace {
+
+constexpr int kShareTiles = 4;  // tiles that one thread works on while the columns are near
+constexpr int64_t kLeastPiece = 512, kMostPieces = 16;  // columns of a piece; pieces of a row
+
+// Where heads stand in a row of the fused projection.
+struct HeadPlaces {
+  int64_t query, key, value;  // of the first query head of a key/value head, and of that
+
+  HeadPlaces(const DecodeModel& m, int64_t kv_head) {
+    const int64_t group = m.num_heads / m.num_kv_heads;
+    if (m.interleaved_heads) {
+      query = kv_head * (group + 2) * m.head_dim;
+      key = query + group * m.head_dim;
+      value = key + m.head_dim;
+    } else {
+      query = kv_head * group * m.head_dim;
+      key = (m.num_heads + kv_head) * m.head_dim;
+      value = key + m.num_kv_heads * m.head_dim;
+    }
+  }
+};
+
+// A row's part of the fused projection: where its queries are, and its key and value.
+struct Projected {
+  const float *queries, *qkv;
+  bool rotates;
+};
+
+// The columns before the new one, cut into pieces that do not depend on who computes them.
+struct Pieces {
+  int64_t count, columns;
+
+  explicit Pieces(int64_t length) {
+    const int64_t most = (length + kLeastPiece - 1) / kLeastPiece;
+    count = most < 1 ? 1 : most < kMostPieces ? most : kMostPieces;
+    columns = ((length + count - 1) / count + kCacheColumns - 1) / kCacheColumns * kCacheColumns;
+  }
+};
+
+// What an item of the attention's work is: some query heads of a key/value head of a row, and a
+// piece of the columns.
+struct Share {
+  int64_t layer, row, kv_head, first_head, tiles, begin, end;
+  bool is_last;  // takes the new column as well
+};
+
+// The softmax of a piece: [num_heads, head_dim] not yet divided by the totals, [num_heads] each.
+struct Partial {
+  float *out, *tops, *totals;
+};
+
+// Attention of `tiles` times `Heads` query heads over a piece. Where there is but one piece, out is
+// the result, else what `merge` makes it of.
+template <int Dtype, int Heads>
+class Attend {
+ public:
+  Attend(const DecodeModel& m, const DecodeStep& s, const Share& share, const Projected& x)
+      : m_(m), s_(s), a_(share), step_(m.num_kv_heads * m.head_dim),
+        start_(share.row * s.capacity * step_ + share.kv_head * m.head_dim) {
+    const HeadPlaces at(m, share.kv_head);
+    const int64_t* place = s.positions + 2 * share.row;
+    for (int64_t t = 0; t < a_.tiles; ++t) {
+      for (int h = 0; h < Heads; ++h) {
+        float* q = queries_[t][h];
+        const int64_t head = a_.first_head + t * Heads + h;
+        std::memcpy(q, x.queries + at.query + head * m.head_dim, m.head_dim * sizeof(float));
+        if (x.rotates) rotate(m, place, q);
+        for (int64_t i = 0; i < m.head_dim; ++i) q[i] *= m.score_scale;
+        softmax_[t].top[h] = kLowest;
+        softmax_[t].total[h] = 0;
+        std::memset(softmax_[t].out[h], 0, m.head_dim * sizeof(float));
+      }
+    }
+    if (a_.is_last) add_new(x.qkv + at.key, x.qkv + at.value, x.rotates);
+  }
+
+  void run() {
+    see(a_.begin, s_.front < a_.end ? s_.front : a_.end);
+    const int64_t first = s_.first[a_.row];
+    see(first > a_.begin ? first : a_.begin, a_.end);
+  }
+
+  void finish(bool is_all, const Partial& partial) const {
+    const int64_t H = m_.head_dim, group = m_.num_heads / m_.num_kv_heads;
+    for (int64_t i = 0; i < a_.tiles * Heads; ++i) {
+      const Softmax<Heads>& softmax = softmax_[i / Heads];
+      const int64_t head = a_.kv_head * group + a_.first_head + i;
+      const float total = softmax.total[i % Heads], share = is_all ? 1.0f / total : 1.0f;
+      for (int64_t j = 0; j < H; ++j) partial.out[head * H + j] = softmax.out[i % Heads][j] * share;
+      if (is_all) continue;
+      partial.tops[head] = softmax.top[i % Heads];
+      partial.totals[head] = total;
+    }
+  }
+
+ private:
+  // The new column; the first heads of a key/value head store it.
+  void add_new(const float* key, const float* value, bool rotates) {
+    const int64_t H = m_.head_dim;
+    float k_new[kMostHeadDim], v_new[kMostHeadDim];
+    std::memcpy(k_new, key, H * sizeof(float));
+    std::memcpy(v_new, value, H * sizeof(float));
+    if (rotates) rotate(m_, s_.positions + 2 * a_.row, k_new);
+    round_as_cache<Dtype>(k_new, H);
+    round_as_cache<Dtype>(v_new, H);
+    if (a_.first_head == 0) {
+      store_cache<Dtype>(k_new, H, s_.keys[a_.layer], start_ + s_.length * step_);
+      store_cache<Dtype>(v_new, H, s_.values[a_.layer], start_ + s_.length * step_);
+    }
+    over<kFloat32>(k_new, v_new, 0, 1);
+  }
+
+  void see(int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; c += kCacheColumns) {
+      const int64_t count = end - c < kCacheColumns ? end - c : kCacheColumns;
+      over<Dtype>(s_.keys[a_.layer], s_.values[a_.layer], start_ + c * step_, count);
+    }
+  }
+
+  // Some columns, once for each tile: from the second on they are in the nearest cache.
+  template <int Stored>
+  void over(const void* keys, const void* values, int64_t at, int64_t count) {
+    float scores[Heads][kCacheColumns];
+    for (int64_t t = 0; t < a_.tiles; ++t) {
+      const float* q[Heads];
+      for (int h = 0; h < Heads; ++h) q[h] = queries_[t][h];
+      score<Stored, Heads>(q, keys, at, step_, count, m_.head_dim, scores);
+      weigh<Heads>(softmax_[t], scores, count, m_.head_dim);
+      gather<Stored, Heads>(softmax_[t], scores, values, at, step_, count, m_.head_dim);
+    }
+  }
+
+  const DecodeModel& m_;
+  const DecodeStep& s_;
+  const Share& a_;
+  const int64_t step_, start_;
+  float queries_[kShareTiles][Heads][kMostHeadDim];
+  Softmax<Heads> softmax_[kShareTiles];
+};
+
+template <int Dtype, int Heads>
+void attend_as(const DecodeModel& m, const DecodeStep& s, const Share& share, const Projected& x,
+               bool is_all, const Partial& partial) {
+  Attend<Dtype, Heads> attend(m, s, share, x);
+  attend.run();
+  attend.finish(is_all, partial);
+}
+
+// How many query heads are worked on at once.
+inline int64_t heads_at_once(const DecodeModel& m) {
+  const int64_t group = m.num_heads / m.num_kv_heads;
+  return group % kTileHeads == 0 ? kTileHeads : group % 2 == 0 ? 2 : 1;
+}
+
+template <int Dtype>
+void attend(const DecodeModel& m, const DecodeStep& s, const Share& share, const Projected& x,
+            bool is_all, const Partial& partial) {
+  const int64_t heads = heads_at_once(m);
+  if (heads == 4) return attend_as<Dtype, 4>(m, s, share, x, is_all, partial);
+  if (heads == 2) return attend_as<Dtype, 2>(m, s, share, x, is_all, partial);
+  attend_as<Dtype, 1>(m, s, share, x, is_all, partial);
+}
+
+// out = columns [begin, begin + count) of the heads of a row, from what its pieces gave.
+inline void merge(const DecodeModel& m, const Partial* pieces, int64_t num_pieces, int64_t begin,
+                  int64_t count, float* out) {
+  for (int64_t i = begin, end; i < begin + count; i = end) {
+    const int64_t head = i / m.head_dim, stop = (head + 1) * m.head_dim;
+    end = stop < begin + count ? stop : begin + count;
+    float top = kLowest, total = 0;
+    for (int64_t p = 0; p < num_pieces; ++p) top = std::max(top, pieces[p].tops[head]);
+    for (int64_t p = 0; p < num_pieces; ++p) {
+      total += pieces[p].totals[head] * exponential(pieces[p].tops[head] - top);
+    }
+    for (int64_t j = i; j < end; ++j) out[j - begin] = 0;
+    for (int64_t p = 0; p < num_pieces; ++p) {
+      const float share = exponential(pieces[p].tops[head] - top) / total;
+      for (int64_t j = i; j < end; ++j) out[j - begin] += pieces[p].out[j] * share;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace glm::GLM_ISA
