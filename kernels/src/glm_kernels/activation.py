@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from glm_kernels import reference
+from glm_kernels.checks import check_input
 from glm_kernels.registry import dispatch, register
 
 Approximate = Literal["tanh", "none"]
@@ -25,7 +26,13 @@ def gelu(x: Tensor, approximate: GeluForm) -> Tensor:
 
     Returns:
         shape and dtype of x.
+
+    Raises:
+        ValueError: x is not floating point, or there is no such form.
     """
+    _check_choice("approximate", approximate, ("tanh", "none", "quick"))
+    if not x.is_floating_point():
+        raise ValueError(f"x is {x.dtype}: it must be floating point; convert it with .float()")
     out: Tensor = dispatch("gelu", x.device.type)(x, approximate)
     return out
 
@@ -40,7 +47,13 @@ def geglu(x_2F: Tensor, activated: Half, approximate: Approximate) -> Tensor:
 
     Returns:
         [..., F], dtype of x.
+
+    Raises:
+        ValueError: x is not floating point, its last dimension is odd, or there is no such form.
     """
+    _check_choice("activated", activated, ("first", "second"))
+    _check_choice("approximate", approximate, ("tanh", "none"))
+    _check_halves(x_2F)
     out: Tensor = dispatch("geglu", x_2F.device.type)(x_2F, activated, approximate)
     return out
 
@@ -53,9 +66,27 @@ def swiglu(x_2F: Tensor) -> Tensor:
 
     Returns:
         [..., F], dtype of x.
+
+    Raises:
+        ValueError: x is not floating point, or its last dimension is odd.
     """
+    _check_halves(x_2F)
     out: Tensor = dispatch("swiglu", x_2F.device.type)(x_2F)
     return out
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: it can be {', '.join(choices)}")
+
+
+def _check_halves(x_2F: Tensor) -> None:
+    check_input("x", x_2F)
+    if x_2F.shape[-1] % 2:
+        raise ValueError(
+            f"x has shape {list(x_2F.shape)}: its last dimension must be even, gate and value side "
+            "by side"
+        )
 
 
 @register("gelu", "torch")

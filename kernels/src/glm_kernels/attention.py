@@ -96,7 +96,11 @@ def _check(q: Tensor, k: Tensor, v: Tensor, visible: VisibleKeys) -> None:
             "heads of q must be a multiple of those of k, of the same size"
         )
     if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
-        raise ValueError(f"q is {q.dtype}, k {k.dtype}, v {v.dtype}: they must be of one dtype")
+        raise ValueError(
+            f"q is {q.dtype}, k {k.dtype}, v {v.dtype}: they must be of one floating-point dtype"
+        )
+    if not q.device == k.device == v.device:
+        raise ValueError(f"q is on {q.device}, k on {k.device}, v on {v.device}: move them to one")
     for name, bound in (("start", visible.start_BT), ("stop", visible.stop_BT)):
         rows_fit = bound.dim() == 2 and bound.shape[0] in (1, q.shape[0])
         if not rows_fit or bound.shape[1] != q.shape[1] or bound.dtype != torch.int32:

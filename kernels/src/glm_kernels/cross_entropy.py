@@ -62,10 +62,11 @@ def fused_linear_cross_entropy(
         the sum over the kept rows in nats, an fp32 scalar (fp64 for fp64 inputs).
 
     Raises:
-        ValueError: shapes that do not fit together, a chunk_size below 1, or, on the CPU, a
-            label outside the vocabulary.
+        ValueError: shapes, dtypes or devices that do not fit together, a chunk_size below 1, or,
+            on the CPU, a label outside the vocabulary.
     """
     _check_shapes(hidden_MD, weight_VD, labels_M, bias, chunk_size)
+    _check_kinds(hidden_MD, weight_VD, labels_M, bias)
     out: Tensor = dispatch("fused_linear_cross_entropy", hidden_MD.device.type)(
         hidden_MD, weight_VD, labels_M, bias, ignore_index, chunk_size
     )
@@ -93,6 +94,20 @@ def _check_shapes(
         raise ValueError(f"bias has shape {tuple(bias.shape)}: it must be [{weight_VD.shape[0]}]")
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size} must be at least 1, or None to choose it")
+
+
+def _check_kinds(hidden: Tensor, weight: Tensor, labels: Tensor, bias: Tensor | None) -> None:
+    parts = (hidden, weight, *(() if bias is None else (bias,)))
+    if not all(part.is_floating_point() for part in parts) or labels.dtype != torch.int64:
+        raise ValueError(
+            f"hidden is {hidden.dtype}, weight {weight.dtype}, labels {labels.dtype}: labels must "
+            "be torch.int64, as labels.long() is, and the others floating point"
+        )
+    for name, part in (("weight", weight), ("labels", labels), ("bias", bias)):
+        if part is not None and part.device != hidden.device:
+            raise ValueError(
+                f"{name} is on {part.device} but hidden is on {hidden.device}: move one of them"
+            )
 
 
 @register("fused_linear_cross_entropy", "torch")

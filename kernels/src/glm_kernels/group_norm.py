@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from glm_kernels import reference
+from glm_kernels.checks import check_beside, check_eps, check_input
 from glm_kernels.registry import dispatch, register
 
 
@@ -26,8 +28,10 @@ def group_norm_silu(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, ep
         shape, dtype and memory format of x.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: shapes, dtypes or devices do not belong together, or eps is not above 0.
     """
+    check_input("x", x)
+    check_eps(eps)
     shapes = (tuple(x.shape[1:2]), tuple(x.shape[:2]))
     if x.dim() < 2 or num_groups < 1 or x.shape[1] % num_groups:
         raise ValueError(
@@ -39,6 +43,8 @@ def group_norm_silu(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, ep
             f"weight has shape {list(weight.shape)} and bias {list(bias.shape)}: both must be "
             f"{list(shapes[0])}, or {list(shapes[1])} for each sample its own"
         )
+    for name, vector in (("weight", weight), ("bias", bias)):
+        check_beside(name, vector, weight.shape, x)
     out: Tensor = dispatch("group_norm_silu", x.device.type)(x, num_groups, weight, bias, eps)
     return out
 
@@ -47,6 +53,8 @@ def group_norm_silu(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, ep
 def _group_norm_silu(
     x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float
 ) -> Tensor:
+    if not x.numel():  # PyTorch takes no empty positions
+        return reference.group_norm_silu(x, num_groups, weight, bias, eps)
     if weight.dim() == 1:
         return F.silu(F.group_norm(x, num_groups, weight, bias, eps))
     shape = (*weight.shape, *(1 for _ in x.shape[2:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from glm_kernels.checks import check_beside, check_eps, check_input
 from glm_kernels.registry import dispatch, register
 
 
@@ -21,11 +22,11 @@ def modulate(x_BTD: Tensor, scale_BD: Tensor, shift_BD: Tensor, eps: float) -> T
         [B, ..., D], dtype of x.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: shapes, dtypes or devices do not belong together, or eps is not above 0.
 
     Source: arXiv 2212.09748, section 3.2 (adaLN).
     """
-    _check(x_BTD, scale=scale_BD, shift=shift_BD)
+    _check(x_BTD, eps, scale=scale_BD, shift=shift_BD)
     out: Tensor = dispatch("modulate", x_BTD.device.type)(x_BTD, scale_BD, shift_BD, eps)
     return out
 
@@ -52,22 +53,26 @@ def gate_modulate(
         (modulated norm, new residual stream), both in the wider dtype of x and residual.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: shapes, dtypes or devices do not belong together, or eps is not above 0.
     """
-    _check(x_BTD, gate=gate_BD, scale=scale_BD, shift=shift_BD)
+    _check(x_BTD, eps, gate=gate_BD, scale=scale_BD, shift=shift_BD)
+    check_beside("residual", residual_BTD, x_BTD.shape, x_BTD)
     out: tuple[Tensor, Tensor] = dispatch("gate_modulate", x_BTD.device.type)(
         x_BTD, residual_BTD, gate_BD, scale_BD, shift_BD, eps
     )
     return out
 
 
-def _check(x: Tensor, **conditions: Tensor) -> None:
+def _check(x: Tensor, eps: float, **conditions: Tensor) -> None:
+    check_input("x", x)
+    check_eps(eps)
     for name, tensor in conditions.items():
         if x.dim() < 2 or tuple(tensor.shape) != (x.shape[0], x.shape[-1]):
             raise ValueError(
                 f"{name} has shape {list(tensor.shape)} and x {list(x.shape)}: they must be "
                 "[B, D] and [B, ..., D]"
             )
+        check_beside(name, tensor, tensor.shape, x)
 
 
 def _of_sample(condition_BD: Tensor, x: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from glm_kernels.checks import check_beside, check_eps, check_input
 from glm_kernels.registry import dispatch, register
 
 
@@ -18,7 +20,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
     Returns:
         [..., D], in the wider dtype of x and weight.
+
+    Raises:
+        ValueError: x is not floating point, eps is not above 0, or shapes or devices differ.
     """
+    _check(x, weight, None, eps)
     out: Tensor = dispatch("rms_norm", x.device.type)(x, weight, eps)
     return out
 
@@ -34,7 +40,11 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Te
 
     Returns:
         [..., D], dtype of x.
+
+    Raises:
+        ValueError: x is not floating point, eps is not above 0, or shapes or devices differ.
     """
+    _check(x, weight, bias, eps)
     out: Tensor = dispatch("layer_norm", x.device.type)(x, weight, bias, eps)
     return out
 
@@ -50,7 +60,12 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
 
     Returns:
         (norm, new residual stream), both [..., D]; the stream in the wider dtype of x and residual.
+
+    Raises:
+        ValueError: x is not floating point, eps is not above 0, or shapes or devices differ.
     """
+    check_beside("residual", residual, x.shape, x)
+    _check(x, weight, None, eps)
     out: tuple[Tensor, Tensor] = dispatch("add_rms_norm", x.device.type)(x, residual, weight, eps)
     return out
 
@@ -69,11 +84,24 @@ def add_layer_norm(
 
     Returns:
         (norm, new residual stream), both [..., D], in the wider dtype of x and residual.
+
+    Raises:
+        ValueError: x is not floating point, eps is not above 0, or shapes or devices differ.
     """
+    check_beside("residual", residual, x.shape, x)
+    _check(x, weight, bias, eps)
     out: tuple[Tensor, Tensor] = dispatch("add_layer_norm", x.device.type)(
         x, residual, weight, bias, eps
     )
     return out
+
+
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> None:
+    check_input("x", x)
+    check_eps(eps)
+    check_beside("weight", weight, x.shape[-1:], x)
+    if bias is not None:
+        check_beside("bias", bias, x.shape[-1:], x)
 
 
 @register("rms_norm", "torch")
@@ -85,7 +113,11 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 @register("layer_norm", "torch")
 def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
-    return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
+    if weight.dtype == x.dtype and (bias is None or bias.dtype == x.dtype):
+        return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    shift = None if bias is None else bias.to(wide)
+    return F.layer_norm(x.to(wide), (x.shape[-1],), weight.to(wide), shift, eps).to(x.dtype)
 
 
 @register("add_rms_norm", "torch")

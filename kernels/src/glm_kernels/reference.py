@@ -184,6 +184,8 @@ def scale_mask_softmax(scores_BNTS: Tensor, mask: Tensor | None, scale: float) -
     scores = scores_BNTS.to(_compute_dtype(scores_BNTS.dtype)) * scale
     if mask is None:
         return torch.softmax(scores, dim=-1).to(scores_BNTS.dtype)
+    if scores.shape[-1] == 0:
+        return scores.to(scores_BNTS.dtype)
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = torch.exp(scores - scores.amax(-1, keepdim=True)) * mask
     total = weights.sum(-1, keepdim=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from glm_kernels import reference
+from glm_kernels.checks import check_input
 from glm_kernels.registry import dispatch, register
 
 
@@ -48,7 +49,16 @@ def apply_rope(
 
     Returns:
         [B, T, N, H], dtype of x.
+
+    Raises:
+        ValueError: x is not floating point, or the tables do not fit it.
     """
+    _check(x_BTNH, cos_BTR, sin_BTR)
+    if 2 * cos_BTR.shape[-1] > x_BTNH.shape[-1]:
+        raise ValueError(
+            f"the tables rotate {2 * cos_BTR.shape[-1]} dims but a head of x has "
+            f"{x_BTNH.shape[-1]}: make the tables with a smaller rotary_dim"
+        )
     out: Tensor = dispatch("apply_rope", x_BTNH.device.type)(x_BTNH, cos_BTR, sin_BTR, interleaved)
     return out
 
@@ -67,11 +77,38 @@ def apply_rope_2d(
 
     Returns:
         [B, T, N, H], dtype of x.
+
+    Raises:
+        ValueError: x is not floating point, or the tables do not fit it.
     """
+    for cos, sin in ((cos_BTR, sin_BTR), (block_cos_BTR, block_sin_BTR)):
+        _check(x_BTNH, cos, sin)
+        if 4 * cos.shape[-1] != x_BTNH.shape[-1]:
+            raise ValueError(
+                f"the tables rotate {2 * cos.shape[-1]} dims but a head of x has "
+                f"{x_BTNH.shape[-1]}: make them with a rotary_dim of half a head"
+            )
     out: Tensor = dispatch("apply_rope_2d", x_BTNH.device.type)(
         x_BTNH, cos_BTR, sin_BTR, block_cos_BTR, block_sin_BTR
     )
     return out
+
+
+def _check(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    check_input("x", x)
+    sizes = zip(reversed(cos.shape[:-1]), reversed(x.shape[:-2]), strict=False)
+    if (
+        cos.shape != sin.shape
+        or cos.device != x.device
+        or sin.device != x.device
+        or not 1 <= cos.dim() < x.dim()
+        or not all(size in (1, full) for size, full in sizes)
+    ):
+        raise ValueError(
+            f"cos has shape {list(cos.shape)} on {cos.device} and sin {list(sin.shape)} on "
+            f"{sin.device}: with x of shape {list(x.shape)} on {x.device} both must be on its "
+            "device and broadcast to its [B, T, R], all but the heads"
+        )
 
 
 register("apply_rope", "torch")(reference.apply_rope)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from glm_kernels import reference
+from glm_kernels.checks import check_input
 from glm_kernels.registry import dispatch, register
 
 
@@ -18,9 +20,30 @@ def scale_mask_softmax(scores_BNTS: Tensor, mask: Tensor | None, scale: float) -
 
     Returns:
         [B, N, T, S], dtype of scores; a row without a visible key is all zeros.
+
+    Raises:
+        ValueError: scores are not floating point, or the mask is not bool, is elsewhere or does
+            not broadcast to them.
     """
+    check_input("scores", scores_BNTS)
+    if mask is not None:
+        _check_mask(mask, scores_BNTS)
     out: Tensor = dispatch("scale_mask_softmax", scores_BNTS.device.type)(scores_BNTS, mask, scale)
     return out
+
+
+def _check_mask(mask: Tensor, scores: Tensor) -> None:
+    sizes = zip(reversed(mask.shape), reversed(scores.shape), strict=False)
+    if (
+        mask.dtype != torch.bool
+        or mask.device != scores.device
+        or mask.dim() > scores.dim()
+        or not all(size in (1, full) for size, full in sizes)
+    ):
+        raise ValueError(
+            f"mask is {mask.dtype} of shape {list(mask.shape)} on {mask.device}: it must be "
+            f"torch.bool on {scores.device} and broadcast to the scores, {list(scores.shape)}"
+        )
 
 
 register("scale_mask_softmax", "torch")(reference.scale_mask_softmax)

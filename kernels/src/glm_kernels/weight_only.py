@@ -28,6 +28,7 @@ UNIT = 32
 """The columns of packed weights are a multiple of this."""
 GROUPS = (32, 64, 128)
 ActivationBits = Literal[15, 8]
+_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 _CHUNK_ELEMENTS = 1 << 20
 _LOW_HALVES = 0x0F0F0F0F
 
@@ -235,19 +236,25 @@ def _check_weight(
 
 
 def _check_call(x: Tensor, packed: PackedWeight, bias: Tensor | None, activation_bits: int) -> None:
-    if x.dim() == 0 or x.shape[-1] != packed.in_features or not x.is_floating_point():
+    if x.dim() == 0 or x.shape[-1] != packed.in_features or x.dtype not in _DTYPES:
         raise ValueError(
             f"x is {x.dtype} of shape {list(x.shape)}: the packed weight has "
             f"{packed.in_features} input features, x must be floating point [..., that number]"
         )
     if x.device != packed.levels.device:
-        raise ValueError(f"x is on {x.device} but the packed weight is on {packed.levels.device}")
+        raise ValueError(
+            f"x is on {x.device} but the packed weight is on {packed.levels.device}: move one of "
+            "them"
+        )
     if activation_bits not in (15, 8):
         raise ValueError(f"activation_bits is {activation_bits}: it can be 15 or 8")
     if bias is not None and (
-        bias.shape != (packed.out_features,) or bias.dtype not in (x.dtype, torch.float32)
+        bias.shape != (packed.out_features,)
+        or bias.dtype not in (x.dtype, torch.float32)
+        or bias.device != x.device
     ):
         raise ValueError(
-            f"bias is {bias.dtype} of shape {list(bias.shape)}: it must have shape "
-            f"[{packed.out_features}] and the dtype of x ({x.dtype}) or torch.float32"
+            f"bias is {bias.dtype} of shape {list(bias.shape)} on {bias.device}: it must have "
+            f"shape [{packed.out_features}] and the dtype of x ({x.dtype}) or torch.float32, on "
+            f"{x.device}"
         )

@@ -49,5 +49,5 @@ def test_activation_equals_formula_when_on_a_gpu(random, compare, op, dtype):
 
 
 def test_gated_unit_refuses_an_odd_width(device):
-    with use_backend("triton"), pytest.raises(ValueError, match="it must be even"):
+    with use_backend("triton"), pytest.raises(ValueError, match="last dimension must be even"):
         glm_kernels.swiglu(torch.zeros(2, 5, device=device))

@@ -60,7 +60,7 @@ def _rotate(x_BTNH: Tensor, interleaved: bool, tables: tuple[Tensor, ...], sign:
     The result lies in memory as [B, N, T, H], as attention reads it; the loops over its tokens are
     then long. Returns a [B, T, N, H] view.
     """
-    dtype = torch.promote_types(x_BTNH.dtype, tables[0].dtype)
+    dtype = torch.promote_types(torch.promote_types(x_BTNH.dtype, tables[0].dtype), torch.float32)
     x_BNTH = x_BTNH.transpose(-3, -2)
     length = x_BNTH.shape[-2]
     angles = [

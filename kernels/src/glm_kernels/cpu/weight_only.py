@@ -41,7 +41,8 @@ class _ProductByBlocks(torch.autograd.Function):
 
 def grad_of_input(grad: Tensor, packed: PackedWeight) -> Tensor:
     """``grad W``, [..., N] to [..., K], some rows of the weight at a time."""
-    total = grad.new_zeros((*grad.shape[:-1], packed.in_features), dtype=torch.float32)
+    dtype = torch.promote_types(grad.dtype, torch.float32)
+    total = grad.new_zeros((*grad.shape[:-1], packed.in_features), dtype=dtype)
     for at in block_chunks(packed):
         weight = dequantize_packed(packed, grad.dtype, at)
         begin = at.start * 16
@@ -60,8 +61,8 @@ def linear_compiled(
     x: Tensor, packed: PackedWeight, bias: Tensor | None, activation_bits: int
 ) -> Tensor:
     """Calls the compiled kernel; through a custom op where gradients or torch.compile need one."""
-    if x.dtype not in _DTYPES:
-        raise ValueError(f"x is {x.dtype}: the compiled kernels take fp32, bf16 and fp16")
+    if x.dtype not in _DTYPES:  # fp64, of which the compiled kernels would lose the bits
+        return linear_by_blocks(x, packed, bias, activation_bits)
     needs_grad = x.requires_grad or (bias is not None and bias.requires_grad)
     traced = torch.compiler.is_compiling() or (needs_grad and torch.is_grad_enabled())
     out: Tensor = (_linear_op if traced else _linear)(
@@ -171,7 +172,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[0]:
         grad_x = _linear_grad_op(grad, *ctx.saved_tensors, ctx.in_features, *ctx.layout)
     if ctx.needs_input_grad[4]:
-        grad_bias = grad.flatten(0, -2).sum(0, dtype=torch.float32).to(ctx.bias_dtype)
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_bias = rows.sum(0, dtype=torch.float32).to(ctx.bias_dtype)
     return grad_x, None, None, None, grad_bias, None, None, None, None
 
 

@@ -144,11 +144,6 @@ class _Activation(torch.autograd.Function):
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_2F: Tensor, form: str, second: bool) -> Tensor:
-        if x_2F.shape[-1] % 2:
-            raise ValueError(
-                f"x has shape {list(x_2F.shape)}: a gated unit splits the last dimension in half, "
-                "it must be even"
-            )
         x_2F = x_2F.contiguous()
         ctx.save_for_backward(x_2F)
         ctx.form, ctx.second = form, second

@@ -9,6 +9,7 @@ Letters: B batch, T tokens, N heads, H head dim, R pairs with an angle each.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -110,19 +111,17 @@ def _by_token(table: Tensor, x: Tensor) -> Tensor:
     """Return a table as [B, T, R] (all but the heads' dims flattened into T where x is not 4-D)."""
     table = table.expand(*x.shape[:-2], table.shape[-1])
     if table.dim() != 3:
-        table = table.reshape(1, -1, table.shape[-1])
+        table = table.reshape(1, math.prod(table.shape[:-1]), table.shape[-1])
     return table if table.stride(-1) == 1 else table.contiguous()
 
 
 def _launch(x: Tensor, tables: list[Tensor], interleaved: bool, backward: bool) -> Tensor:
-    x_BTNH = x if x.dim() == 4 else x.reshape(1, -1, *x.shape[-2:])
+    x_BTNH = x if x.dim() == 4 else x.reshape(1, math.prod(x.shape[:-2]), *x.shape[-2:])
     if x_BTNH.stride(-1) != 1:
         x_BTNH = x_BTNH.contiguous()
     B, T, N, H = x_BTNH.shape
     out = torch.empty(x_BTNH.shape, dtype=x.dtype, device=x.device)
     rotated = sum(2 * table.shape[-1] for table in tables[::2])
-    if rotated > H:
-        raise ValueError(f"the tables rotate {rotated} dims, but a head has {H}")
     base = 0
     for cos, sin in zip(tables[::2], tables[1::2], strict=True):
         R = cos.shape[-1]

@@ -369,7 +369,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if ctx.needs_input_grad[0]:
         grad_x = _linear_grad_op(grad, *ctx.saved_tensors, *ctx.layout)
     if ctx.needs_input_grad[4]:
-        grad_bias = grad.flatten(0, -2).sum(0, dtype=torch.float32).to(ctx.bias_dtype)
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_bias = rows.sum(0, dtype=torch.float32).to(ctx.bias_dtype)
     return grad_x, None, None, None, grad_bias, None, None, None, None
 
 

@@ -136,9 +136,6 @@ class QuantizedWeight(nn.Module):
             matrix = self.matrix()
             out = product_by_blocks(x, matrix.levels, matrix.scale, matrix.zero, self.bits)
             return out if bias is None else out + bias
-        if x.dtype == torch.float64:  # the compiled kernels know no such numbers
-            exact: Tensor = dispatch(_OP, x.device.type, "torch")(x, self.packed, bias, 15)
-            return exact
         is_prompt = x.numel() >= PROMPT_ROWS * x.shape[-1]
         activation_bits = self.prompt_activation_bits if is_prompt else 15
         return linear_weight_only(x, self.packed, bias, activation_bits=activation_bits)
