@@ -1,4 +1,4 @@
-"""`glm bench decode`: its contenders at a tiny size, how processes answer, what the rows say."""
+"""`glm bench decode`: who computes, and what the rows say; rates come from scripted processes."""
 
 from __future__ import annotations
 
@@ -8,138 +8,127 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from glm_core import cli
-from glm_core.bench import decode, decode_workers, llama
-from glm_core.bench.decode import Contender, as_result, as_table, measure, ratios, shape_config
-from glm_core.model import TransformerConfig
-from glm_core.model.presets import preset
-from glm_core.testing import tiny_config
-
-JOB: dict[str, Any] = {
-    "shape": "tiny",
-    "layers": 2,
-    "batch": 2,
-    "tokens": 3,
-    "threads": 1,
-    "bits": 4,
-}
-
-
-def config_of(shape: str, layers: int) -> TransformerConfig:
-    sizes = {
-        "head_dim": 16,
-        "hidden_size": 64,
-        "ffn_hidden_size": 96,
-        "rotary_dim": 8,
-        "vocab_size": 64,
-    }
-    return tiny_config("chatglm2-6b", num_layers=layers, **sizes)
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every shape is a tiny one."""
-    monkeypatch.setattr(decode_workers, "shape_config", config_of)
-    monkeypatch.setattr(decode, "shape_config", config_of)
-    monkeypatch.setattr(decode_workers, "READ_BYTES", 1 << 20)
-
-
-@pytest.mark.parametrize("bits", [4, 8, 32])
-def test_ours_writes_when_weights_have_these_bits(tiny: None, bits: int) -> None:
-    about, run = decode_workers.ours({**JOB, "bits": bits})
-    matrices = 2 * (64 * (64 + 64) + 64 * 64 + 3 * 64 * 96) + 64 * 64
-    expected = matrices * {4: 4.5, 8: 8.0, 32: 32.0}[bits] / 8
-    # norms, biases, and rows that are padded to blocks of 16
-    assert expected < about["bytes"] < 1.15 * expected + 6000
-    assert run() > 0
-
-
-def test_peers_write_when_they_are_there(tiny: None) -> None:
-    if not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"):
-        pytest.skip("this torch has no int4 product for CPUs")
-    about, run = decode_workers.torch_int4(JOB)
-    assert "int4" in about["weights"] and run() > 0
-    pytest.importorskip("transformers")
-    about, run = decode_workers.transformers(JOB)
-    assert about["weights"] == "bfloat16" and run() > 0
-
-
-def test_reading_is_measured_in_gigabytes(tiny: None) -> None:
-    about, run = decode_workers.read_memory(JOB)
-    assert about["bytes"] == 1 << 20 and 0.01 < run() < 1e4
-
-
-def test_random_matrices_have_every_level() -> None:
-    levels = decode_workers.random_bytes((512, 512), torch.uint8)
-    assert len(levels.unique()) == 256
-
+from glm_core.bench import decode
+from glm_core.bench.contender import Contender
+from glm_core.bench.decode import Plan, measure, ratios, shape_config
 
 SCRIPT = """
 import json, sys
 job = json.loads(sys.argv[1])
 if job["contender"] == "transformers":
     sys.exit(3)
-print(json.dumps({"weights": "none", "bytes": 10**9}), flush=True)
+print(json.dumps({"weights": "none", "activations": "fp32", "bytes": 10**9}), flush=True)
 rate = {"read": 30.0, "ours": 8.0, "torch-int4": 4.0}.get(job["contender"], 2.0)
-rate = rate * 2 if job.get("variant") == "Q4_K" else rate
+rate = rate * 2 if job.get("variant") in ("Q4_K", "8-bit") else rate
 for line in sys.stdin:
     print(json.dumps({"rate": rate}), flush=True)
 """
 
 
 @pytest.fixture
-def scripted(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def scripted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Contenders are processes with known rates; that of transformers stops at once."""
-    command = [sys.executable, "-c", SCRIPT]
+    jobs = []
 
     def contender(job: dict[str, Any]) -> Contender:
-        return Contender(job, command)
+        jobs.append(job)
+        return Contender(job, [sys.executable, "-c", SCRIPT])
 
     monkeypatch.setattr(decode, "_contender", contender)
+    monkeypatch.setattr(decode, "_set_up", lambda peer, with_amx: "")
+    return jobs
 
 
 @pytest.mark.parametrize("memory", [1 << 60, 0])
 def test_rows_compare_round_by_round_when_all_have_run(
-    scripted: None, monkeypatch: pytest.MonkeyPatch, memory: int
+    scripted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, memory: int
 ) -> None:
-    monkeypatch.setattr(decode, "_available_bytes", lambda: memory)
-    rows = measure("chatglm3-6b", decode.PEERS, layers=2, rounds=2, threads=1)
-    names = ["ours", "llama.cpp Q4_0", "llama.cpp Q4_K", "torch-int4", "transformers"]
-    assert [row.contender for row in rows] == names
-    assert [row.ratio for row in rows] == [1.0, 4.0, 2.0, 2.0, 0.0]
-    assert [row.rounds for row in rows] == [2, 2, 2, 2, 0]
+    monkeypatch.setattr(decode, "available_bytes", lambda: memory)
+    rows = measure(Plan(shape="chatglm3-6b", layers=2, rounds=2, threads=1), decode.PEERS)
+    assert {row.contender: row.ratio for row in rows} == {
+        "ours": 1.0,
+        "llama.cpp Q4_0": 4.0,
+        "llama.cpp Q4_K": 2.0,
+        "chatglm.cpp Q4_0": 4.0,
+        "torch-int4": 2.0,
+        "transformers": 0.0,
+    }
+    assert [row.rounds for row in rows] == [2, 2, 2, 2, 2, 0]
+    assert rows[0].read_gb_per_second == 30.0
     # against the better of the two kinds of llama.cpp, and without the one that stopped
-    assert ratios(rows) == {"llama.cpp": 2.0, "torch-int4": 2.0}
+    assert ratios(rows) == {"llama.cpp": 2.0, "chatglm.cpp": 4.0, "torch-int4": 2.0}
     assert rows[-1].reason == "stopped with status 3; its message stands above"
-    text = as_table(rows)
-    assert "reading memory at 30.0 GB/s" in text
-    assert "transformers    could not run: stopped with status 3" in text
-    result = as_result(rows, Path("a.csv"))
-    assert json.loads(json.dumps(result))["ratios"] == {"llama.cpp": 2.0, "torch-int4": 2.0}
+
+
+def test_ours_is_measured_with_8_bits_too_when_a_prompt_is_read(
+    scripted: list[dict[str, Any]],
+) -> None:
+    plan = Plan(shape="chatglm3-6b", prompt=512, rounds=1, threads=1)
+    rows = measure(plan, ["llama.cpp"])
+    assert [row.contender for row in rows][:2] == ["ours", "ours 8-bit"]
+    assert rows[0].layers == decode.PROMPT_LAYERS and rows[0].prompt == 512
+    assert rows[0].tokens == 0
+    assert ratios(rows) == {"llama.cpp": 2.0}
+    assert ratios(rows, eight_bit=True) == {"llama.cpp": 4.0}
+
+
+@pytest.mark.parametrize(("bits", "variants"), [(8, ["Q8_0"]), (32, ["Q4_0", "Q4_K"])])
+def test_llama_cpp_has_weights_like_ours_when_bits_are_given(
+    scripted: list[dict[str, Any]], bits: int, variants: list[str]
+) -> None:
+    measure(Plan(shape="10m", bits=bits, rounds=1), ["llama.cpp"])
+    assert [job["variant"] for job in scripted if job["contender"] == "llama.cpp"] == variants
+
+
+def test_reason_stands_in_the_row_when_setting_a_peer_up_fails(
+    scripted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def set_up(peer: str, with_amx: bool) -> str:
+        asked.append(peer)
+        return "no compiler" if peer == "chatglm.cpp" else ""
+
+    monkeypatch.setattr(decode, "_set_up", set_up)
+    rows = measure(Plan(shape="10m", rounds=1), ["chatglm.cpp", "torch-int4"], set_up=True)
+    assert asked == ["chatglm.cpp", "torch-int4"]
+    assert [row.reason for row in rows] == ["", "no compiler", ""]
+
+
+def test_amx_is_left_out_when_the_plan_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "has_amx", lambda: True)
+    job = {"contender": "ours", "shape": "10m", "layers": 1, "amx": False}
+    assert decode._contender(job).environment["GLM_KERNELS_ISA"] == "avx512"
+    assert decode._contender({**job, "amx": True}).environment == {}
+    monkeypatch.setattr(decode, "has_amx", lambda: False)
+    assert decode._contender(job).environment == {}
 
 
 def test_rows_and_ratios_are_printed_when_the_command_runs(
-    scripted: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    scripted: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     csv = tmp_path / "decode.csv"
     arguments = ["--against", "torch-int4", "--rounds", "1", "--csv", str(csv), "--json"]
-    assert cli.main(["bench", "decode", "--layers", "2", *arguments]) == 0
-    assert json.loads(capsys.readouterr().out)["ratios"] == {"torch-int4": 2.0}
+    for _ in range(2):
+        assert cli.main(["bench", "decode", "--layers", "2", *arguments]) == 0
+        assert json.loads(capsys.readouterr().out)["ratios"] == {"torch-int4": 2.0}
     header, *lines = csv.read_text().splitlines()
-    assert header.startswith("commit,shape,layers,batch,contender,weights,tokens_per_second")
-    assert len(lines) == 2 and all(line.count(",") == header.count(",") for line in lines)
+    assert header.startswith("commit,shape,layers,batch,prompt,contender,weights,activations,")
+    assert len(lines) == 4 and all(line.count(",") == header.count(",") for line in lines)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--against", "vllm"], "--against names 'vllm': choose from llama.cpp, torch-int4"),
+        (["--against", "vllm"], "--against names 'vllm': choose from llama.cpp, chatglm.cpp"),
         (["--model-shape", "gpt-5"], "model preset 'gpt-5' is unknown"),
         (["--layers", "29"], "--layers is 29: chatglm3-6b has 28"),
         (["--batch", "0"], "--batch is 0: it must be at least 1"),
         (["--bits", "16"], "--bits is 16: bench decode takes one of 32, 8, 4"),
+        (["--prompt", "0"], "--prompt is 0: it must be at least 1"),
+        (["--model-shape", "10m", "--prompt", "513"], "--prompt is 513: 10m has 512 positions"),
     ],
 )
 def test_flags_are_refused_when_wrong(
@@ -149,20 +138,15 @@ def test_flags_are_refused_when_wrong(
     assert message in capsys.readouterr().err
 
 
+def test_csv_is_refused_when_its_columns_are_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    csv = tmp_path / "a.csv"
+    csv.write_text("commit,shape\n")
+    assert cli.main(["bench", "decode", "--csv", str(csv)]) != 0
+    assert "has other columns than these rows (activations, batch," in capsys.readouterr().err
+
+
 def test_shape_of_a_training_run_is_known() -> None:
     assert shape_config("10m").hidden_size == 320
     assert shape_config("chatglm3-6b", 3).num_layers == 3
-
-
-def test_llama_cpp_says_why_when_it_cannot_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(llama, "ENVIRONMENT", tmp_path)
-    assert "how to install it" in llama.llama_command(preset("chatglm3-6b"))[1]
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").touch()
-    command, reason = llama.llama_command(preset("chatglm3-6b"))
-    assert reason == "" and command is not None
-    assert json.loads(command[2])["ffn_hidden_size"] == 13696
-    assert llama.llama_command(preset("glm-10b"))[1] == "llama.cpp's chatglm has no LayerNorm"
-    assert "interleaved RoPE" in llama.llama_command(preset("llama-7b"))[1]

@@ -1,29 +1,32 @@
-"""`glm bench decode`: tokens per second of one text, against what people run today.
+"""`glm bench decode`: tokens per second of text, against what people run today.
 
 Every contender computes a model of the same shape with random weights, in a process of its own. All
-of them write one share of tokens in each round, one after the other, and the bandwidth of reading
-memory is measured in the same round, so that a busy machine is busy for all. Processes that do not
-fit into memory together are started for their turn and ended after it.
+of them write one share of tokens (or read one prompt) in each round, one after the other, and the
+bandwidth of reading memory is measured in the same round, so that a busy machine is busy for all.
+Processes that do not fit into memory together are started for their turn and ended after it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from glm_core.bench.llama import LLAMA_CPP, llama_command
+from glm_core.bench.contender import Contender
+from glm_core.bench.ggml_peers import (
+    CHATGLM_CPP,
+    LLAMA_CPP,
+    environment_of,
+    ggml_contender,
+    has_amx,
+)
+from glm_core.bench.machine import available_bytes, processor
 from glm_core.bench.shapes import TRAIN_SHAPES
 from glm_core.model.config import TransformerConfig
 from glm_core.model.presets import preset
@@ -32,10 +35,42 @@ from glm_core.model.size import count_parameters
 logger = logging.getLogger(__name__)
 
 OURS, READ = "ours", "read"
-PEERS = (LLAMA_CPP, "torch-int4", "transformers")
-VARIANTS = {LLAMA_CPP: ("Q4_0", "Q4_K")}
-"""What a peer is tried with; the fastest counts."""
+EIGHT_BIT = "8-bit"
+"""The variant of ours that rounds the activations of a prompt as llama.cpp does."""
+PEERS = (LLAMA_CPP, CHATGLM_CPP, "torch-int4", "transformers")
+VARIANTS = {
+    (LLAMA_CPP, 8): ("Q8_0",),
+    (LLAMA_CPP, 4): ("Q4_0", "Q4_K"),
+    (CHATGLM_CPP, 8): ("Q8_0",),
+    (CHATGLM_CPP, 4): ("Q4_0",),
+}
+"""What a peer is tried with where our weights have so many bits; the fastest counts."""
+WITHOUT_AMX = {"GLM_KERNELS_ISA": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
+PROMPT_LAYERS = 8
 _SHARE_OF_MEMORY = 0.85
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is measured."""
+
+    shape: str
+    """See `shape_config`."""
+    layers: int = 0
+    """0 for as many as the shape has; for prompts, whose time is all in layers of one kind,
+    `PROMPT_LAYERS` at most."""
+    batch: int = 1
+    """Texts computed together."""
+    prompt: int = 0
+    """Tokens of a prompt that is read in a round; 0: texts are written."""
+    rounds: int = 5
+    tokens: int = 16
+    """Written for each text in a round."""
+    threads: int = 2
+    bits: int = 4
+    """Of our weights: 4 (groups of 32), 8 (rows), or 32 (fp32, not quantized)."""
+    with_amx: bool = True
+    """False: contenders that can use AMX must not."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +80,11 @@ class DecodeRow:
     shape: str
     layers: int
     batch: int
+    prompt: int
+    """Tokens of the prompt that is read; 0: the rates are those of writing."""
     contender: str
     weights: str
+    activations: str
     tokens_per_second: float
     """Median over the rounds, of all texts together; 0 where it could not run."""
     low: float
@@ -55,6 +93,8 @@ class DecodeRow:
     """Median over the rounds of ours / this; above 1 we are faster."""
     best_ratio: float
     """Our best round / this one's: what a machine shows in the moments without other work."""
+    ratio_8_bit: float
+    """As `ratio`, for ours with 8-bit activations; 0 where that was not measured."""
     read_gb_per_second: float
     """Median bandwidth of reading memory in the same rounds."""
     weight_gigabytes: float
@@ -69,70 +109,6 @@ class DecodeRow:
     cpu: str
     reason: str
     """Why it could not run."""
-
-
-class Contender:
-    """A process that builds its model and then serves rounds."""
-
-    def __init__(self, job: Mapping[str, Any], command: Sequence[str] | None = None) -> None:
-        self.job = job
-        self.command = command or [sys.executable, "-m", "glm_core.bench.decode_workers"]
-        self.process: subprocess.Popen[str] | None = None
-        self.about: dict[str, Any] = {}
-        self.rates: list[float] = []
-        self.reason = ""
-
-    @property
-    def name(self) -> str:
-        """The contender, with its variant."""
-        return " ".join(filter(None, (self.job["contender"], self.job.get("variant"))))
-
-    def start(self) -> None:
-        """Starts the process and waits until its model stands; notes why it does not."""
-        if self.process is not None or self.reason:
-            return
-        self.process = subprocess.Popen(
-            [*self.command, json.dumps(self.job)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.about = self._answer()
-
-    def round(self) -> None:
-        """Writes one share of tokens and notes the rate."""
-        self.start()
-        if self.process is None:
-            return
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        answer = self._answer()
-        if answer:
-            self.rates.append(answer["rate"])
-
-    def close(self) -> None:
-        """Ends the process."""
-        if self.process is None:
-            return
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=120)
-        self.process = None
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process is not None and self.process.stdout is not None
-        line = self.process.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {}
-        if not line:
-            status = self.process.wait()
-            answer = {"reason": f"stopped with status {status}; its message stands above"}
-        if "reason" in answer:
-            self.reason = answer["reason"]
-            self.process.wait()
-            self.process = None
-            return {}
-        return answer
 
 
 def shape_config(shape: str, layers: int = 0) -> TransformerConfig:
@@ -150,65 +126,82 @@ def shape_config(shape: str, layers: int = 0) -> TransformerConfig:
     return replace(config, num_layers=layers or config.num_layers)
 
 
-def measure(
-    shape: str,
-    against: Sequence[str],
-    layers: int = 0,
-    batch: int = 1,
-    rounds: int = 5,
-    tokens: int = 16,
-    threads: int = 2,
-    bits: int = 4,
-) -> list[DecodeRow]:
-    """Lets all contenders write, by turns, and compares them round by round.
+def measure(plan: Plan, against: Sequence[str], set_up: bool = False) -> list[DecodeRow]:
+    """Lets all contenders compute, by turns, and compares them round by round.
 
     Args:
-        shape: see `shape_config`.
+        plan: what they compute.
         against: peers, of `PEERS`.
-        layers: 0 for as many as the shape has.
-        batch: texts decoded together.
-        tokens: written for each text in a round.
-        bits: of our weights: 4 (groups of 32), 8 (rows), or 32 (fp32, not quantized).
+        set_up: install the peers that are not there yet.
 
     Raises:
-        ValueError: there is no such shape or peer.
+        ValueError: there is no such shape or peer, or the shape cannot hold such a prompt.
     """
     unknown = sorted(set(against) - set(PEERS))
     if unknown:
         raise ValueError(f"--against names {unknown[0]!r}: choose from {', '.join(PEERS)}")
-    config = shape_config(shape, layers)
-    job = {"shape": shape, "layers": config.num_layers, "batch": batch, "tokens": tokens}
-    job |= {"threads": threads, "bits": bits}
+    config = shape_config(plan.shape, plan.layers)
+    if plan.prompt and not plan.layers:
+        config = replace(config, num_layers=min(config.num_layers, PROMPT_LAYERS))
+    if plan.prompt > config.max_position_embeddings:
+        most = config.max_position_embeddings
+        raise ValueError(f"--prompt is {plan.prompt}: {plan.shape} has {most} positions")
+    amx = plan.with_amx and has_amx()
+    job = {
+        "shape": plan.shape,
+        "layers": config.num_layers,
+        "batch": plan.batch,
+        "prompt": plan.prompt,
+        "tokens": plan.tokens,
+        "threads": plan.threads,
+        "bits": plan.bits,
+        "amx": amx,
+    }
     contenders = [_contender({**job, "contender": READ}), _contender({**job, "contender": OURS})]
+    if plan.prompt and plan.bits != 32:
+        contenders.append(_contender({**job, "contender": OURS, "variant": EIGHT_BIT}))
     for peer in against:
-        for variant in VARIANTS.get(peer, ("",)):
-            contenders.append(_contender({**job, "contender": peer, "variant": variant}))
-    load = _run_rounds(contenders, rounds, _fit_together(config, contenders, bits))
+        failed = _set_up(peer, amx) if set_up else ""
+        for variant in VARIANTS.get((peer, 8 if plan.bits == 8 else 4), ("",)):
+            contender = _contender({**job, "contender": peer, "variant": variant})
+            contender.reason = failed or contender.reason
+            contenders.append(contender)
+    load = _run_rounds(contenders, plan.rounds, _fit_together(config, contenders, plan.bits))
     return [_row(contender, contenders, load) for contender in contenders[1:]]
 
 
-def ratios(rows: Sequence[DecodeRow]) -> dict[str, float]:
-    """Ours / peer by the peer's name: against the fastest of its variants."""
+def ratios(rows: Sequence[DecodeRow], eight_bit: bool = False) -> dict[str, float]:
+    """Ours / peer by the peer's name: against the fastest of its variants.
+
+    Args:
+        eight_bit: whether ours rounds activations to 8 bits, not 15.
+    """
     found: dict[str, float] = {}
     for row in rows:
-        if row.contender != OURS and not row.reason:
-            name = row.contender.partition(" ")[0]
-            found[name] = min(found.get(name, row.ratio), row.ratio)
+        name = row.contender.partition(" ")[0]
+        if name != OURS and not row.reason:
+            ratio = row.ratio_8_bit if eight_bit else row.ratio
+            found[name] = min(found.get(name, ratio), ratio)
     return found
 
 
-def _contender(job: Mapping[str, Any]) -> Contender:
-    if job["contender"] != LLAMA_CPP:
-        return Contender(job)
-    command, reason = llama_command(shape_config(job["shape"], job["layers"]))
-    contender = Contender(job, command)
-    contender.reason = reason
-    return contender
+def _set_up(peer: str, with_amx: bool) -> str:
+    environment = environment_of(peer, with_amx)
+    return "" if environment is None else environment.set_up()
+
+
+def _contender(job: dict[str, Any]) -> Contender:
+    if environment_of(job["contender"], job["amx"]) is not None:
+        return ggml_contender(job, shape_config(job["shape"], job["layers"]))
+    return Contender(job, environment={} if job["amx"] or not has_amx() else WITHOUT_AMX)
 
 
 def _run_rounds(contenders: Sequence[Contender], rounds: int, together: bool) -> float:
     """Runs a round to warm up and `rounds` more; returns the mean load of the machine."""
     loads, started = [], time.monotonic()
+    for contender in contenders:
+        if contender.reason:
+            logger.warning("without %s: %s", contender.name, contender.reason)
     try:
         for number in range(rounds + 1):
             # the direction alternates, so that nobody always runs on a warmer machine
@@ -236,66 +229,40 @@ def _fit_together(config: TransformerConfig, contenders: Sequence[Contender], bi
         for c in contenders
         if not c.reason
     )
-    return need < _SHARE_OF_MEMORY * _available_bytes()
+    return need < _SHARE_OF_MEMORY * available_bytes()
 
 
-def _available_bytes() -> int:
-    """Memory that new processes can have."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return 8 << 30
-    lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
-
-
-def _row(contender: Contender, all_of_them: Sequence[Contender], load: float) -> DecodeRow:
-    read, ours = all_of_them[:2]
+def _row(contender: Contender, contenders: Sequence[Contender], load: float) -> DecodeRow:
+    read, ours = contenders[:2]
+    eight_bit = [c for c in contenders if c.job.get("variant") == EIGHT_BIT]
     job, rates = contender.job, contender.rates or [0.0]
-    pairs = zip(ours.rates, contender.rates, strict=False)
     return DecodeRow(
         shape=job["shape"],
         layers=job["layers"],
         batch=job["batch"],
+        prompt=job["prompt"],
         contender=contender.name,
         weights=contender.about.get("weights", ""),
+        activations=contender.about.get("activations", ""),
         tokens_per_second=statistics.median(rates),
         low=min(rates),
         high=max(rates),
-        ratio=statistics.median([mine / other for mine, other in pairs] or [0.0]),
+        ratio=_ratio(ours, contender),
         best_ratio=max(ours.rates, default=0.0) / (max(rates) or float("inf")),
+        ratio_8_bit=_ratio(eight_bit[0], contender) if eight_bit else 0.0,
         read_gb_per_second=statistics.median(read.rates or [0.0]),
         weight_gigabytes=contender.about.get("bytes", 0) / 1e9,
         rounds=len(contender.rates),
-        tokens=job["tokens"],
+        tokens=0 if job["prompt"] else job["tokens"],
         threads=job["threads"],
         load=load,
         torch=torch.__version__,
-        cpu=f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        reason=contender.reason.replace(",", ";"),
+        cpu=processor(job["amx"]),
+        reason=contender.reason,
     )
 
 
-def as_table(rows: Sequence[DecodeRow]) -> str:
-    """The rows for people."""
-    first = rows[0]
-    texts = "one text" if first.batch == 1 else f"{first.batch} texts together"
-    lines = [
-        f"{first.shape}, {first.layers} layers, {texts}, {first.threads} threads, reading memory "
-        f"at {first.read_gb_per_second:.1f} GB/s, load {first.load:.1f}"
-    ]
-    for row in rows:
-        if row.reason:
-            lines.append(f"{row.contender:<16}could not run: {row.reason}")
-            continue
-        lines.append(
-            f"{row.contender:<16}{row.weights:<28}{row.tokens_per_second:>9.2f} tokens/s "
-            f"({row.low:.2f}-{row.high:.2f}){row.ratio:>8.2f}x, "
-            f"best rounds {row.best_ratio:.2f}x"
-        )
-    lines.append("the last columns: ours / this, above 1 we are faster")
-    return "\n".join(lines)
-
-
-def as_result(rows: Sequence[DecodeRow], csv: Path) -> dict[str, Any]:
-    """The rows for programs."""
-    return {"ratios": ratios(rows), "rows": [asdict(row) for row in rows], "csv": str(csv)}
+def _ratio(ours: Contender, other: Contender) -> float:
+    """Median over the rounds; 0 where one of them could not run."""
+    pairs = zip(ours.rates, other.rates, strict=False)
+    return statistics.median([mine / theirs for mine, theirs in pairs] or [0.0])

@@ -2,9 +2,9 @@
 
     python -m glm_core.bench.decode_workers '{"contender": "ours", "shape": "10m", ...}'
 
-It builds its model with random weights and says what it is in one line of JSON; then, for each line
-it reads, it writes `tokens` tokens after a short prompt and answers with the rate. Reading the
-prompt is not part of it.
+It builds its model with random weights and serves rounds as contender.py says. A round writes
+`tokens` tokens after a short prompt, whose reading is not part of it; or, where the job's `prompt`
+is not 0, it reads a prompt of so many tokens, up to the logits after the last one.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glm_core.bench.decode import READ, shape_config
+from glm_core.bench.decode import EIGHT_BIT, OURS, READ, shape_config
+from glm_core.bench.random_weights import fill_, random_bytes, random_model
 from glm_core.infer.batch import DecodingBatch, RowStart
 from glm_core.model import Transformer, TransformerConfig
-from glm_core.quantize import Layout, QuantizeConfig, QuantizedEmbedding, quantize_
-from glm_core.quantize.matrix import QuantizedMatrix
-from glm_core.quantize.weight import QuantizedWeight, has_kernel
-from glm_kernels import PackedWeight
+from glm_core.quantize import QuantizeConfig, quantize_, set_prompt_activation_bits
+from glm_kernels import ActivationBits
 from glm_kernels.memory import empty_on_huge_pages
-from glm_kernels.weight_only import BLOCK, UNIT
 
-PROMPT = 8
+SHORT_PROMPT = 8
 """Columns read before the first token is written."""
 GROUP = 32
 READ_BYTES = 1 << 30
-NOISE = torch.randint(0, 256, (1 << 24,), dtype=torch.uint8)
+About = dict[str, Any]
 Round = Callable[[], float]
-"""Writes the tokens of a round; returns how many a second."""
+"""Computes a round; returns how many tokens a second."""
 
 
-def ours(job: Mapping[str, Any]) -> tuple[dict[str, Any], Round]:
+def ours(job: Mapping[str, Any]) -> tuple[About, Round]:
     """This repository: group-wise int4, int8 rows, or fp32."""
     model, config = random_model(shape_config(job["shape"], job["layers"])), None
+    bits: ActivationBits = 8 if job.get("variant") == EIGHT_BIT else 15
+    about = {"weights": "fp32", "activations": "fp32"}
     if job["bits"] == 32:
         fill_(model.float())
     else:
@@ -48,11 +48,12 @@ def ours(job: Mapping[str, Any]) -> tuple[dict[str, Any], Round]:
         config = QuantizeConfig(bits=job["bits"], group=group, embeddings=True, head=True)
         quantize_(model, config)
         fill_(model)
-    weights = "fp32" if config is None else str(config.layout)
-    return {"weights": weights, "bytes": bytes_read(model)}, decoding(model, job)
+        set_prompt_activation_bits(model, bits)
+        about = {"weights": str(config.layout), "activations": f"bf16; {bits} bits in products"}
+    return about | {"bytes": bytes_read(model)}, rounds_of(model, job)
 
 
-def torch_int4(job: Mapping[str, Any]) -> tuple[dict[str, Any], Round]:
+def torch_int4(job: Mapping[str, Any]) -> tuple[About, Round]:
     """The same loop, with bf16 activations and every matrix in torch's own int4 product."""
     model = random_model(shape_config(job["shape"], job["layers"]))
     for name, module in list(model.named_modules()):
@@ -64,16 +65,16 @@ def torch_int4(job: Mapping[str, Any]) -> tuple[dict[str, Any], Round]:
         head = nn.Linear(model.config.hidden_size, model.config.vocab_size, bias=False)
         model.output_layer = TorchInt4Linear(head)  # type: ignore[assignment]
     model.logits = model.output_layer.__call__  # type: ignore[method-assign, operator]
-    weights = f"int4 groups of {GROUP} by torch's product"
-    return {"weights": weights, "bytes": bytes_read(model)}, decoding(model, job)
+    about = {"weights": f"int4 groups of {GROUP} by torch's product", "activations": "bf16"}
+    return about | {"bytes": bytes_read(model)}, rounds_of(model, job)
 
 
-def transformers(job: Mapping[str, Any]) -> tuple[dict[str, Any], Round]:
-    """transformers' GLM: `generate`, bf16; fp32 where we run in fp32."""
+def transformers(job: Mapping[str, Any]) -> tuple[About, Round]:
+    """transformers' GLM: `generate`, or one call for a prompt; bf16; fp32 where we run in fp32."""
     from transformers import GlmConfig, GlmForCausalLM
 
     config = shape_config(job["shape"], job["layers"])
-    dtype = torch.float32 if job["bits"] == 32 else torch.bfloat16
+    dtype, name = (torch.float32, "fp32") if job["bits"] == 32 else (torch.bfloat16, "bf16")
     with torch.device("meta"):
         model: Any = GlmForCausalLM(GlmConfig(**peer_settings(config)))
     model = model.to(dtype).eval()
@@ -84,18 +85,26 @@ def transformers(job: Mapping[str, Any]) -> tuple[dict[str, Any], Round]:
     count = sum(p.nbytes for p in model.parameters())
     if not config.tie_embeddings:
         count -= model.get_input_embeddings().weight.nbytes
-    ids = torch.ones(job["batch"], PROMPT, dtype=torch.int64)
+    batch, prompt = job["batch"], job["prompt"]
+    ids = torch.ones(batch, prompt or SHORT_PROMPT, dtype=torch.int64)
 
-    def run() -> float:
+    def write() -> float:
         clock = Clock()
         new = job["tokens"] + 1
         model.generate(ids, streamer=clock, max_new_tokens=new, min_new_tokens=new, do_sample=False)
-        return float(job["batch"] * job["tokens"] / (clock.times[-1] - clock.times[1]))
+        return float(batch * job["tokens"] / (clock.times[-1] - clock.times[1]))
 
-    return {"weights": str(dtype).removeprefix("torch."), "bytes": count}, run
+    def read() -> float:
+        start = time.perf_counter()
+        with torch.inference_mode():
+            model(ids, use_cache=True, logits_to_keep=1)
+        return float(batch * prompt / (time.perf_counter() - start))
+
+    about = {"weights": name, "activations": name, "bytes": count}
+    return about, read if prompt else write
 
 
-def read_memory(job: Mapping[str, Any]) -> tuple[dict[str, Any], Round]:
+def read_memory(job: Mapping[str, Any]) -> tuple[About, Round]:
     """GB/s of fp32 matrix-vector products over more memory than caches hold."""
     width = 4096
     matrix = empty_on_huge_pages((READ_BYTES // 4 // width, width), torch.float32).fill_(0.5)
@@ -109,7 +118,7 @@ def read_memory(job: Mapping[str, Any]) -> tuple[dict[str, Any], Round]:
             rates.append(READ_BYTES / (time.perf_counter() - start) / 1e9)
         return max(rates)
 
-    return {"weights": "fp32", "bytes": READ_BYTES}, run
+    return {"weights": "fp32", "activations": "fp32", "bytes": READ_BYTES}, run
 
 
 class TorchInt4Linear(nn.Module):
@@ -145,80 +154,26 @@ class Clock:
         """Nothing is left to write."""
 
 
-def decoding(model: Transformer, job: Mapping[str, Any]) -> Round:
-    """Greedy decoding, all texts together."""
-    start = RowStart([1] * PROMPT, [(column, 0) for column in range(PROMPT)], 0)
-    batch, tokens = job["batch"], job["tokens"]
+def rounds_of(model: Transformer, job: Mapping[str, Any]) -> Round:
+    """Greedy decoding, all texts together; or reading a prompt of each."""
+    batch, tokens, prompt = job["batch"], job["tokens"], job["prompt"]
+    length = prompt or SHORT_PROMPT
+    start = RowStart([1] * length, [(column, 0) for column in range(length)], 0)
 
-    def run() -> float:
-        texts = DecodingBatch(model, [start] * batch, PROMPT + tokens)
+    def write() -> float:
+        texts = DecodingBatch(model, [start] * batch, length + tokens)
         began = time.perf_counter()
-        for column in range(PROMPT, PROMPT + tokens):
+        for column in range(length, length + tokens):
             chosen = texts.logits_BV.argmax(-1).tolist()
             texts.step([(token, (column, 0)) for token in chosen])
         return float(batch * tokens / (time.perf_counter() - began))
 
-    return run
+    def read() -> float:
+        began = time.perf_counter()
+        DecodingBatch(model, [start] * batch, length)
+        return float(batch * prompt / (time.perf_counter() - began))
 
-
-def random_model(config: TransformerConfig) -> Transformer:
-    """A model in bf16 whose weights are still to come."""
-    with torch.device("meta"):
-        return Transformer(config).bfloat16().eval()
-
-
-def fill_(model: nn.Module) -> None:
-    """Gives everything on the meta device memory, quantized matrices random levels."""
-    noise = torch.randn(1 << 20) * 0.02
-    for module in model.modules():
-        if isinstance(module, QuantizedWeight):
-            fill_quantized(module)
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            if parameter.is_meta or not isinstance(module, TorchInt4Linear):
-                value = torch.empty(parameter.shape, dtype=parameter.dtype)
-                for part in torch.split(value.view(-1), noise.numel()):
-                    part.copy_(noise[: part.numel()])
-                setattr(module, name, nn.Parameter(value, requires_grad=False))
-
-
-def fill_quantized(module: QuantizedWeight) -> None:
-    """Random levels and one scale; what multiplies is made in the kernels' order, because bringing
-    6 B of levels into it takes minutes."""
-    (rows, columns), layout = module._size, module.layout
-    scale = 0.1 / 2**layout.bits
-    if isinstance(module, QuantizedEmbedding):
-        module.like = torch.empty(0, dtype=module.like.dtype)
-    if has_kernel(torch.device("cpu")) and getattr(module, "is_head", True):
-        module.weight = module.weight_scale = None
-        module._set_packed(random_packed(rows, columns, layout, scale))
-        return
-    levels = random_bytes((rows, columns * layout.bits // 8), torch.int8)
-    scales = torch.full(layout.kinds(rows, columns)["_scale"][1], scale, dtype=torch.float16)
-    module.set_matrix(QuantizedMatrix(levels, scales, None, layout))
-
-
-def random_packed(rows: int, columns: int, layout: Layout, scale: float) -> PackedWeight:
-    """A packed weight of random levels."""
-    blocks, units = -(-rows // BLOCK), -(-columns // UNIT)
-    levels = random_bytes((blocks, units * UNIT * BLOCK * layout.bits // 8), torch.uint8)
-    shape = (blocks, layout.groups(columns), BLOCK)
-    return PackedWeight(
-        levels=levels,
-        scales=empty_on_huge_pages(shape, torch.float16).fill_(scale),
-        zeros=None,
-        out_features=rows,
-        in_features=columns,
-        bits=layout.bits,
-        group=layout.group or None,
-    )
-
-
-def random_bytes(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """Bytes of all values, the same ones again after a while."""
-    out = empty_on_huge_pages(shape, dtype)
-    for part in torch.split(out.view(-1), NOISE.numel()):
-        part.copy_(NOISE[: part.numel()].view(dtype))
-    return out
+    return read if prompt else write
 
 
 def bytes_read(model: Transformer) -> int:
@@ -255,7 +210,7 @@ def peer_settings(config: TransformerConfig) -> dict[str, Any]:
 
 
 RUNNERS = {
-    "ours": ours,
+    OURS: ours,
     "torch-int4": torch_int4,
     "transformers": transformers,
     READ: read_memory,

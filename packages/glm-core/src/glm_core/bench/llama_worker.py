@@ -3,7 +3,7 @@
     python llama_worker.py '{"vocab_size": ...}' '{"variant": "Q4_0", "tokens": 16, ...}'
 
 Writes a GGUF file of the shape with random weights, unless it is there already, and serves rounds
-as decode_workers.py does.
+as contender.py says.
 """
 
 # mypy: disable-error-code="import-not-found, untyped-decorator"
@@ -20,12 +20,22 @@ import gguf
 import llama_cpp
 import numpy as np
 
-PROMPT = 8
+SHORT_PROMPT = 8
+MICROBATCH = 512
+"""Tokens of a prompt that are computed at once."""
 ERROR = 4  # of llama.cpp's levels of messages
-KINDS = {"Q4_0": gguf.GGMLQuantizationType.Q4_0, "Q4_K": gguf.GGMLQuantizationType.Q4_K}
-FALLBACK = {"Q4_0": gguf.GGMLQuantizationType.F16, "Q4_K": gguf.GGMLQuantizationType.Q5_0}
+KINDS = {
+    "Q4_0": gguf.GGMLQuantizationType.Q4_0,
+    "Q4_K": gguf.GGMLQuantizationType.Q4_K,
+    "Q8_0": gguf.GGMLQuantizationType.Q8_0,
+}
+FALLBACK = {
+    "Q4_0": gguf.GGMLQuantizationType.F16,
+    "Q4_K": gguf.GGMLQuantizationType.Q5_0,
+    "Q8_0": gguf.GGMLQuantizationType.F16,
+}
 """What llama-quantize takes for columns that the block does not divide."""
-SCALE_BYTES = {"Q4_0": 2, "Q4_K": 4, "Q5_0": 2, "F16": 0}
+SCALE_BYTES = {"Q4_0": 2, "Q4_K": 4, "Q5_0": 2, "Q8_0": 2, "F16": 0}
 
 
 def write_model(shape: dict[str, Any], variant: str, path: Path) -> None:
@@ -101,45 +111,60 @@ class Model:
         model_settings = llama_cpp.llama_model_default_params()
         self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_settings)
         assert self.model, f"llama.cpp does not load {path}"
+        self.batch_size, self.prompt = job["batch"], job["prompt"]
+        self.tokens = 0 if self.prompt else job["tokens"]
+        self.length = self.prompt or SHORT_PROMPT
         settings = llama_cpp.llama_context_default_params()
-        settings.n_ctx = job["batch"] * (PROMPT + job["tokens"] + 8)
-        settings.n_seq_max = job["batch"]
+        # every text has its own part of the cache, of a multiple of 256 columns
+        settings.n_ctx = self.batch_size * (-(self.length + self.tokens) // -256) * 256
+        settings.n_batch = settings.n_ubatch = MICROBATCH
+        settings.n_seq_max = self.batch_size
         settings.n_threads = settings.n_threads_batch = job["threads"]
         self.context = llama_cpp.llama_init_from_model(self.model, settings)
         assert self.context, "llama.cpp makes no context"
         vocab = llama_cpp.llama_model_get_vocab(self.model)
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
-        self.batch = llama_cpp.llama_batch_init(job["batch"], 0, 1)
-        self.job = job
+        self.batch = llama_cpp.llama_batch_init(max(MICROBATCH, self.batch_size), 0, 1)
 
-    def step(self, tokens: list[int], position: int) -> list[int]:
-        """Adds one column; returns the likeliest token of each text."""
-        self.batch.n_tokens = len(tokens)
-        for row, token in enumerate(tokens):
+    def decode(self, columns: list[tuple[int, int, int, bool]]) -> list[int]:
+        """Adds columns: token, position, text, and whether logits are wanted; returns the likeliest
+        next token for each of these."""
+        self.batch.n_tokens = len(columns)
+        for row, (token, position, text, wanted) in enumerate(columns):
             self.batch.token[row] = token
             self.batch.pos[row] = position
             self.batch.n_seq_id[row] = 1
-            self.batch.seq_id[row][0] = row
-            self.batch.logits[row] = 1
+            self.batch.seq_id[row][0] = text
+            self.batch.logits[row] = wanted
         status = llama_cpp.llama_decode(self.context, self.batch)
         assert status == 0, f"llama_decode returned {status}"
-        return [self.likeliest(row) for row in range(len(tokens))]
+        return [self.likeliest(row) for row, column in enumerate(columns) if column[3]]
 
     def likeliest(self, row: int) -> int:
         logits = llama_cpp.llama_get_logits_ith(self.context, row)
         return int(np.ctypeslib.as_array(logits, (self.vocab_size,)).argmax())
 
+    def read(self) -> list[int]:
+        """Reads the prompts, one after the other; returns the first token of each text."""
+        tokens = []
+        for text in range(self.batch_size):
+            columns = [(1, at, text, at + 1 == self.length) for at in range(self.length)]
+            for begin in range(0, self.length, MICROBATCH):
+                tokens += self.decode(columns[begin : begin + MICROBATCH])
+        return tokens
+
     def round(self) -> float:
-        """Writes a round's tokens; returns how many a second."""
+        """Writes a round's tokens, or reads its prompts; returns how many tokens a second."""
         memory = llama_cpp.llama_get_memory(self.context)
         llama_cpp.llama_memory_clear(memory, True)
-        count, new = self.job["batch"], self.job["tokens"]
-        for position in range(PROMPT):
-            tokens = self.step([1] * count, position)
         start = time.perf_counter()
-        for position in range(PROMPT, PROMPT + new):
-            tokens = self.step(tokens, position)
-        return float(count * new / (time.perf_counter() - start))
+        tokens = self.read()
+        if self.prompt:
+            return float(self.batch_size * self.prompt / (time.perf_counter() - start))
+        start = time.perf_counter()
+        for position in range(self.length, self.length + self.tokens):
+            tokens = self.decode([(t, position, text, True) for text, t in enumerate(tokens)])
+        return float(self.batch_size * self.tokens / (time.perf_counter() - start))
 
 
 @llama_cpp.llama_log_callback
@@ -159,8 +184,8 @@ def main() -> None:
         write_model(shape, job["variant"], partial)
         partial.replace(path)
     model = Model(path, job)
-    about = {"weights": f"{job['variant']} with 8-bit activations", "bytes": path.stat().st_size}
-    print(json.dumps(about), flush=True)
+    about = {"weights": job["variant"], "activations": "fp32; 8 bits in products"}
+    print(json.dumps(about | {"bytes": path.stat().st_size}), flush=True)
     for _ in sys.stdin:
         print(json.dumps({"rate": model.round()}), flush=True)
 

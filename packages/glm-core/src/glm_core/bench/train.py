@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,28 @@ def append_csv(rows: Sequence[Any], path: Path, commit: str) -> None:
                 writer.writerow(values)
                 is_new = False
             writer.writerow(f"{v:.4g}" if isinstance(v, float) else v for v in values.values())
+
+
+def check_columns(row: type[Any], path: Path) -> None:
+    """Refuses a CSV file of other columns, before rows are measured that do not fit into it.
+
+    Args:
+        row: the dataclass of the rows.
+
+    Raises:
+        ValueError: the file is there and its header is another one.
+    """
+    if not path.exists():
+        return
+    expected = ["commit", *(field.name for field in fields(row))]
+    with path.open(encoding="utf-8", newline="") as file:
+        found = next(csv.reader(file), [])
+    if found != expected:
+        differing = sorted(set(found) ^ set(expected)) or ["their order"]
+        raise ValueError(
+            f"--csv {path} has other columns than these rows ({', '.join(differing)}): give a new "
+            "file, or move this one away"
+        )
 
 
 def current_commit() -> str:

@@ -19,6 +19,8 @@ EXAMPLE = """\
   glm bench checkpoint --released chatglm2-6b --folder /mnt/scratch/6b   # needs 40 GB of disk
   glm bench offload --released chatglm2-6b --layers 12 --folder /mnt/scratch/6b
   glm bench decode --model-shape chatglm3-6b --against llama.cpp,torch-int4,transformers
+  glm bench decode --setup-peers --against llama.cpp,chatglm.cpp   # installs them into .bench/
+  glm bench decode --prompt 512 --against llama.cpp
   glm bench decode --model-shape 10m --against transformers --bits 32
   glm bench kernels --csv docs/benchmarks/kernels.csv
   glm bench kernels --only linear_int4,rms_norm --rounds 20 --dtype fp32"""
@@ -62,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folder", type=Path, help="for the checkpoints; deleted afterwards (a temporary one)"
     )
     parser.add_argument(
-        "--layers", type=int, help="how many there are; offload: 12, decode: all of the shape's"
+        "--layers",
+        type=int,
+        help="how many there are; offload: 12, decode: all of the shape's, with --prompt 8 at most",
     )
     parser.add_argument(
         "--bits", type=int, choices=(32, 16, 8, 4), help="of a weight; offload: 16, decode: 4"
@@ -70,16 +74,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokens", type=int, help="offload: written in each setting; decode: in each round"
     )
+    _add_decode_arguments(parser)
+    _add_kernel_arguments(parser)
+
+
+def _add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model-shape", default="chatglm3-6b", help="decode: a published model, 10m or 50m"
     )
     parser.add_argument(
         "--against",
         default="llama.cpp,torch-int4,transformers",
-        help="decode: which of llama.cpp, torch-int4 and transformers, with commas between",
+        help="decode: which of llama.cpp, chatglm.cpp, torch-int4 and transformers, with commas "
+        "between",
+    )
+    parser.add_argument(
+        "--setup-peers",
+        action="store_true",
+        help="decode: first install llama.cpp and chatglm.cpp, where --against names them and they "
+        "are missing, into throw-away environments below .bench/ (with pip; needs a C++ compiler)",
     )
     parser.add_argument("--batch", type=int, default=1, help="decode: texts written together")
-    _add_kernel_arguments(parser)
+    parser.add_argument(
+        "--prompt",
+        type=int,
+        metavar="TOKENS",
+        help="decode: measure reading a prompt of so many tokens, not writing",
+    )
+    parser.add_argument(
+        "--no-amx", action="store_true", help="decode: no contender may use the processor's AMX"
+    )
 
 
 def _add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     from glm_core.train.precision import resolve_precision
     from glm_core.train.trainer_config import Precision
 
-    for name in ("rounds", "steps", "layers", "tokens", "batch"):
+    for name in ("rounds", "steps", "layers", "tokens", "batch", "prompt"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}: it must be at least 1")
@@ -196,23 +220,28 @@ def _offload(args: argparse.Namespace, threads: int) -> int:
 
 
 def _decode(args: argparse.Namespace, threads: int) -> int:
-    from glm_core.bench.decode import as_result, as_table, measure
-    from glm_core.bench.train import append_csv, current_commit
+    from glm_core.bench.decode import DecodeRow, Plan, measure
+    from glm_core.bench.decode_table import as_result, as_table
+    from glm_core.bench.train import append_csv, check_columns, current_commit
 
     make_folder(args.csv.parent, "--csv")
-    peers = [name.strip() for name in args.against.split(",") if name.strip()]
-    rows = measure(
-        args.model_shape,
-        peers,
-        args.layers,
-        args.batch,
-        args.rounds,
-        args.tokens,
-        threads,
-        args.bits,
+    check_columns(DecodeRow, args.csv)
+    plan = Plan(
+        shape=args.model_shape,
+        layers=args.layers,
+        batch=args.batch,
+        prompt=args.prompt or 0,
+        rounds=args.rounds,
+        tokens=args.tokens,
+        threads=threads,
+        bits=args.bits,
+        with_amx=not args.no_amx,
     )
-    append_csv(rows, args.csv, current_commit())
-    emit(args, as_result(rows, args.csv), as_table(rows))
+    peers = [name.strip() for name in args.against.split(",") if name.strip()]
+    commit = current_commit()
+    rows = measure(plan, peers, args.setup_peers)
+    append_csv(rows, args.csv, commit)
+    emit(args, as_result(rows, commit, args.csv), as_table(rows))
     return 0
 
 
