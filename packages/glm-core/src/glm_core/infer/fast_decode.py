@@ -25,6 +25,7 @@ from glm_core.model.config import (
 )
 from glm_core.model.positions import build_rotation
 from glm_core.model.transformer import Block, Transformer
+from glm_core.quantize import QuantizedEmbedding
 from glm_kernels.cpu.decode import CompiledDecoder, unavailable
 from glm_kernels.decode import (
     DecodeShape,
