@@ -22,6 +22,7 @@ TINY = Sizes(
     image=(2, 64, 4),
     patches=(2, 4, 32),
     attention=(1, 32, 2, 16),
+    columns=20,
     loss=(12, 32, 100),
     loss_memory=(512, 16, 4000),
 )

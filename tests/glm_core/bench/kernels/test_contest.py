@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glm_core.bench.kernels import contest
-from glm_core.bench.kernels.contest import Contender, Contest, clock_name, peer, stopwatch
+from glm_core.bench.kernels.contest import Contender, Contest, peer
 
 
 class Log:
@@ -85,14 +85,27 @@ def test_peer_without_result_stays_out_when_others_run():
     assert made.peers[1].seconds == [] and len(made.peers[0].seconds) == 3
 
 
-def test_cpu_time_is_taken_when_there_is_one_thread():
-    threads, cpu = torch.get_num_threads(), torch.device("cpu")
-    try:
-        torch.set_num_threads(1)
-        assert clock_name(cpu) == "cpu time"
-        torch.set_num_threads(2)
-        assert clock_name(cpu) == "wall time"
-        assert clock_name(torch.device("cuda")) == "cuda events"
-        assert stopwatch(cpu)([lambda: torch.ones(8).sum()] * 2) > 0
-    finally:
-        torch.set_num_threads(threads)
+def test_sides_become_graphs_when_all_can_be_recorded():
+    log = Log()
+    made = make(log, ["a"], ["b"])
+    made.ours[0].calls = [log.call("a")] * 4
+    made.peers.append(Contender("c", [], reason="not installed"))
+    made.record(lambda calls: lambda: [call() for call in calls])
+    assert made.in_graphs and (made.ours[0].per_call, made.peers[0].per_call) == (4, 1)
+    made.run(3, log.watch, budget_seconds=100)
+    assert made.ours[0].seconds == [0.25] * 3 and made.peers[0].seconds == [1.0] * 3
+    assert made.peers[1].calls == []
+
+
+def test_all_sides_stay_when_one_cannot_be_recorded(caplog):
+    def capture(calls):
+        if calls is made.peers[0].calls:
+            raise RuntimeError("cannot wait while a graph is recorded")
+        return lambda: None
+
+    log = Log()
+    made = make(log, ["a"], ["b"])
+    before = made.ours[0].calls
+    made.record(capture)
+    assert not made.in_graphs and made.ours[0].calls is before
+    assert "op shape is measured without CUDA graphs: cannot wait" in caplog.text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from glm_core.bench.clock import stopwatch
 from glm_core.bench.kernels import attention, fused
 from glm_core.bench.kernels.case import BACKWARD, COMPILED, FORWARD, outputs
-from glm_core.bench.kernels.contest import stopwatch
 from glm_core.bench.kernels.fused import Maker
 from glm_core.bench.kernels.run import FUSED
 
@@ -22,7 +22,8 @@ def test_peers_compute_what_ours_does_when_inputs_are_the_same(tiny, op):
 
     def results(function):
         out = outputs(function(*case.inputs))
-        return *out, *torch.autograd.grad(sum(o.square().sum() for o in out), leaves)
+        total = sum(o.square().sum() for o in out)
+        return *out, *(torch.autograd.grad(total, leaves) if leaves else ())
 
     ours = results(case.ours)
     for name, function in {"formula": case.formula, **case.peers}.items():
@@ -33,7 +34,7 @@ def test_peers_compute_what_ours_does_when_inputs_are_the_same(tiny, op):
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("op", attention.CASES)
+@pytest.mark.parametrize("op", ["attention_prefix", "attention_packed"])
 def test_flex_computes_the_same_when_it_is_not_compiled(tiny, op, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     case = attention.CASES[op](Maker(tiny, torch.float32, CPU))
@@ -56,11 +57,18 @@ def test_both_passes_are_measured_when_a_case_runs(tiny):
     assert all(leaf.grad is None for leaf in case.inputs)
 
 
+def test_backward_is_left_out_when_no_input_wants_a_gradient(tiny):
+    for op in attention.FORWARD_ONLY:
+        case = attention.CASES[op](Maker(tiny, torch.float32, CPU))
+        assert [contest.part for contest in case.contests(with_compile=False)] == [FORWARD]
+
+
 def test_dtype_is_that_of_the_inputs_when_it_is_bf16(tiny):
     for op, make in FUSED.items():
         case = make(Maker(tiny, torch.bfloat16, CPU))
         floats = [tensor for tensor in case.inputs if tensor.requires_grad]
-        assert {tensor.dtype for tensor in floats} == {torch.bfloat16}, op
+        assert {tensor.dtype for tensor in floats} <= {torch.bfloat16}, op
+        assert op in attention.FORWARD_ONLY or floats
 
 
 def test_reason_is_given_when_torch_has_no_chunked_loss(tiny, monkeypatch):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from glm_core.bench.clock import stopwatch
 from glm_core.bench.kernels import products
-from glm_core.bench.kernels.contest import stopwatch
 from glm_core.bench.kernels.product_peers import Peers, _kind
 from glm_core.bench.kernels.products import FORMATS, Reading, num_copies, packed_copies
 from glm_kernels import dequantize_packed

@@ -42,6 +42,12 @@ def test_reason_stands_in_the_row_when_a_peer_could_not_run():
     assert row.ours == 200.0 and row.rounds == 0
 
 
+def test_clock_says_so_when_sides_ran_as_graphs():
+    made = contest(Contender("torch", [], seconds=[0.2]))
+    made.in_graphs = True
+    assert rows_of(made, MACHINE)[0].clock == f"{MACHINE.clock}, CUDA graphs"
+
+
 def test_machine_is_described_when_rows_are_written():
     assert MACHINE.device == "cpu" and MACHINE.machine and MACHINE.isa and MACHINE.threads > 0
     assert MACHINE.torch == torch.__version__

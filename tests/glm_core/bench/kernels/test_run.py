@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from glm_core import cli
+from glm_core.bench import tune
 from glm_core.bench.kernels import run
 from glm_core.bench.kernels.run import OPS, Plan, measure
 
@@ -85,6 +86,17 @@ def test_option_is_refused_when_it_is_wrong(words, message, capsys, tmp_path):
     assert cli.main(["bench", "kernels", *words, "--csv", str(tmp_path / "k.csv")]) == 2
     errors = capsys.readouterr().err
     assert message in errors and errors.startswith("error: ") and errors.count("\n") == 1
+
+
+def test_table_is_written_when_asked_to_tune(monkeypatch, tmp_path, capsys):
+    seen = []
+    monkeypatch.setattr(tune, "tune", lambda device: seen.append(device) or tmp_path / "t.json")
+    threads = torch.get_num_threads()
+    words = ["bench", "kernels", "--tune", "--device", "cpu", "--threads", "1"]
+    assert cli.main([*words, "--json"]) == 0
+    torch.set_num_threads(threads)
+    assert seen == [CPU]
+    assert json.loads(capsys.readouterr().out) == {"table": str(tmp_path / "t.json")}
 
 
 def test_cuda_is_refused_when_there_is_none(capsys):

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import torch
-
+from glm_core.bench.clock import Call, Watch
 from glm_kernels.measured import Table
 
 logger = logging.getLogger(__name__)
-
-Call = Callable[[], object]
-Watch = Callable[[Sequence[Call]], float]
-"""Runs calls one after the other; returns the seconds that they took together."""
 
 MARGIN = 0.05
 """A choice that is faster than the built-in one by less than this is noise."""
@@ -126,29 +119,3 @@ def _works(name: str, call: Call, is_right: Callable[[Any], bool]) -> bool:
         line = str(error).strip().partition("\n")[0]
         logger.debug("%s takes no part: %s: %s", name, type(error).__name__, line)
     return False
-
-
-def stopwatch(device: torch.device) -> Watch:
-    """How time is taken on a device."""
-    if device.type == "cuda":
-        return _cuda_seconds
-
-    def seconds(calls: Sequence[Call]) -> float:
-        start = time.perf_counter()
-        for call in calls:
-            call()
-        return time.perf_counter() - start
-
-    return seconds
-
-
-def _cuda_seconds(calls: Sequence[Call]) -> float:
-    event = partial(torch.cuda.Event, enable_timing=True)
-    start, end = event(), event()
-    torch.cuda.synchronize()
-    start.record()
-    for call in calls:
-        call()
-    end.record()
-    torch.cuda.synchronize()
-    return float(start.elapsed_time(end)) / 1e3

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from glm_core.bench.race import Finding, Step, Watch, stopwatch
+from glm_core.bench.clock import Watch, stopwatch
+from glm_core.bench.race import Finding, Step
 from glm_core.bench.tune_attention import AttentionSizes, attention_steps
 from glm_core.bench.tune_triton import KernelSizes, kernel_steps
 from glm_core.progress import Progress

@@ -23,7 +23,8 @@ from glm_core.attention.dispatch import (
     up_to_the_last,
 )
 from glm_core.attention.spec import Causal, Full, LeftPadded, MaskSpec, Packed, PrefixLM
-from glm_core.bench.race import HOPELESS, Call, Finding, Step, Watch, order, race
+from glm_core.bench.clock import Call, Watch
+from glm_core.bench.race import HOPELESS, Finding, Step, order, race
 from glm_kernels.measured import Table
 
 USES = ("training", "prompt", "decode")

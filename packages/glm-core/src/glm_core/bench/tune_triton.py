@@ -17,7 +17,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from glm_core.bench.race import Finding, Step, Watch, order, race
+from glm_core.bench.clock import Watch
+from glm_core.bench.race import Finding, Step, order, race
 from glm_kernels import PackedWeight, VisibleKeys, dispatch, pack_weight
 from glm_kernels.measured import Table
 from glm_kernels.triton import tuning

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from glm_core.cli import emit, make_folder
 
 if TYPE_CHECKING:
+    import torch
+
     from glm_core.train.trainer_config import Precision
 
 HELP = "measure speed and peak memory, against what people use today"
@@ -23,7 +25,8 @@ EXAMPLE = """\
   glm bench decode --prompt 512 --against llama.cpp
   glm bench decode --model-shape 10m --against transformers --bits 32
   glm bench kernels --csv docs/benchmarks/kernels.csv
-  glm bench kernels --only linear_int4,rms_norm --rounds 20 --dtype fp32"""
+  glm bench kernels --only linear_int4,rms_norm --rounds 20 --dtype fp32
+  glm bench kernels --tune   # once per device"""
 
 SHAPES = ("10m", "50m", "vocab65k")
 RELEASED = ("chatglm-6b", "chatglm2-6b", "glm-4-9b")
@@ -122,6 +125,12 @@ def _add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-compile", action="store_true", help="kernels: leave torch.compile out, which is slow"
+    )
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="kernels: instead of comparing, measure on this device what the automatic choices "
+        "choose among, and write the table that they read",
     )
 
 
@@ -254,6 +263,8 @@ def _kernels(args: argparse.Namespace, threads: int) -> int:
     from glm_core.train.precision import resolve_device
 
     device = resolve_device(args.device, "--device")
+    if args.tune:
+        return _tune(args, device, threads)
     names = args.dtype or (["bf16"] if device.type == "cuda" else ["fp32", "bf16"])
     plan = Plan(
         device=device,
@@ -267,6 +278,17 @@ def _kernels(args: argparse.Namespace, threads: int) -> int:
     rows = measure(plan)
     append_csv(rows, args.csv, current_commit())
     emit(args, as_result(rows, args.csv), as_table(rows))
+    return 0
+
+
+def _tune(args: argparse.Namespace, device: torch.device, threads: int) -> int:
+    import torch
+
+    from glm_core.bench.tune import tune
+
+    torch.set_num_threads(threads)
+    path = tune(device)
+    emit(args, {"table": str(path)}, f"the automatic choices on this {device.type} read {path}")
     return 0
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glm_core.bench.kernels.contest import Call, Contender, Contest, peer
+from glm_core.bench.clock import Call
+from glm_core.bench.kernels.contest import Contender, Contest, peer
 from glm_core.bench.kernels.goal import FUSED, Goal
 
 Op = Callable[..., Any]
@@ -40,13 +41,14 @@ class Case:
     goal: Goal = FUSED
 
     def contests(self, with_compile: bool) -> Iterator[Contest]:
-        """The op alone, then with its gradients; each is built when it is asked for."""
+        """The op alone, then with its gradients where an input wants one."""
         sides, refused = {"formula": self.formula, **self.peers}, dict(self.refused)
         if with_compile:
             sides |= {COMPILED: torch.compile(self.formula, dynamic=False), **self.compiled}
         else:
             refused |= dict.fromkeys([COMPILED, *self.compiled], "left out by --no-compile")
-        for part, step in ((FORWARD, self.forward), (BACKWARD, self.backward)):
+        steps = [(FORWARD, self.forward), (BACKWARD, self.backward)]
+        for part, step in steps[: 1 + any(tensor.requires_grad for tensor in self.inputs)]:
             yield Contest(
                 op=self.op,
                 part=part,

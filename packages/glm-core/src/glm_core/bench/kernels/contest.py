@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import statistics
@@ -11,13 +12,10 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
 
-import torch
-
+from glm_core.bench.clock import Call, Watch, in_one_graph
 from glm_core.bench.kernels.goal import Goal
 
-Call = Callable[[], object]
-Watch = Callable[[Sequence[Call]], float]
-"""Runs calls one after the other; returns the seconds that they took together."""
+logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 0.03
 """A contender repeats a call until its share of a round takes about this long."""
@@ -33,7 +31,7 @@ class Contender:
     calls: Sequence[Call]
     """They do the same, each on memory of its own where caches must not help."""
     work: float = 0.0
-    """Of a call, in bytes or operations; 0 where only the time counts."""
+    """Of one computation, in bytes or operations; 0 where only the time counts."""
     goal: Goal | None = None
     """Of our side against this one."""
     is_limit: bool = False
@@ -44,8 +42,10 @@ class Contender:
     """Relative error of the result."""
     reason: str = ""
     """Why it could not run."""
+    per_call: int = 1
+    """Computations in a call."""
     seconds: list[float] = field(default_factory=list)
-    """Of a call, one number for each round."""
+    """Of one computation, a number for each round."""
 
     def warm_up(self, watch: Watch) -> None:
         """Finds out how many calls make a round."""
@@ -57,9 +57,9 @@ class Contender:
         self._repeats = max(1, min(most, math.ceil(ROUND_SECONDS / max(taken, 1e-7))))
 
     def round(self, watch: Watch) -> None:
-        """Runs its share of a round and notes the time of a call."""
+        """Runs its share of a round and notes the time of a computation."""
         calls = list(islice(self._next, self._repeats))
-        self.seconds.append(watch(calls) / len(calls))
+        self.seconds.append(watch(calls) / (len(calls) * self.per_call))
 
     @property
     def rates(self) -> list[float]:
@@ -81,6 +81,24 @@ class Contest:
     """ms, GB/s or Gop/s."""
     load: float = 0.0
     """Mean number of running processes of the whole machine."""
+    in_graphs: bool = False
+    """Whether each side runs as a CUDA graph."""
+
+    def record(self, capture: Callable[[Sequence[Call]], Call] = in_one_graph) -> None:
+        """Makes one CUDA graph of all calls of each side, or leaves all sides as they are.
+
+        Args:
+            capture: returns what runs all of the calls; raises RuntimeError where it cannot.
+        """
+        running = [c for c in (*self.ours, *self.peers) if not c.reason]
+        try:
+            graphs = [capture(contender.calls) for contender in running]
+        except RuntimeError as error:
+            logger.warning("%s %s is measured without CUDA graphs: %s", self.op, self.shape, error)
+            return
+        for contender, graph in zip(running, graphs, strict=True):
+            contender.per_call, contender.calls = len(contender.calls), [graph]
+        self.in_graphs = True
 
     def run(self, rounds: int, watch: Watch, budget_seconds: float) -> None:
         """Runs all by turns; fewer rounds where the time would be up, but three at least."""
@@ -118,38 +136,3 @@ def first_line(error: Exception) -> str:
     """What an exception says, short enough for a table."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"[:160].removesuffix(": ")
-
-
-def stopwatch(device: torch.device) -> Watch:
-    """How time is taken on a device; see `clock_name`."""
-    if device.type == "cuda":
-        return _cuda_seconds
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-
-    def seconds(calls: Sequence[Call]) -> float:
-        start = clock()
-        for call in calls:
-            call()
-        return clock() - start
-
-    return seconds
-
-
-def clock_name(device: torch.device) -> str:
-    """CPU time does not count the wait for others, but adds up over threads, waiting ones too: it
-    serves for one thread only."""
-    if device.type == "cuda":
-        return "cuda events"
-    return "cpu time" if torch.get_num_threads() == 1 else "wall time"
-
-
-def _cuda_seconds(calls: Sequence[Call]) -> float:
-    event: Any = torch.cuda.Event
-    start, end = (event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    start.record()
-    for call in calls:
-        call()
-    end.record()
-    torch.cuda.synchronize()
-    return float(start.elapsed_time(end)) / 1e3

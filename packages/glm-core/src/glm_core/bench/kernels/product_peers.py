@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glm_core.bench.kernels.contest import Call, Contender, peer
+from glm_core.bench.clock import Call
+from glm_core.bench.kernels.contest import Contender, peer
 from glm_core.bench.kernels.goal import TORCH_INT4
 
 INNER_TILES = 8

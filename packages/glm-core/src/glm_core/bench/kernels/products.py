@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from glm_core.bench.kernels.contest import Call, Contender, Contest
+from glm_core.bench.clock import Call
+from glm_core.bench.kernels.contest import Contender, Contest
 from glm_core.bench.kernels.goal import READ_BANDWIDTH
 from glm_core.bench.kernels.product_peers import Peers
 from glm_core.bench.kernels.sizes import Sizes
@@ -47,7 +48,10 @@ def contests(
                 continue
             x = torch.randn(rows, shape[0], device=device)
             for op, packed in weights.items():
-                yield contest(op, x, packed, peers, reading)
+                made = contest(op, x, packed, peers, reading)
+                if device.type == "cuda":
+                    made.record()
+                yield made
 
 
 def count(ops: Sequence[str], sizes: Sizes) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from glm_core.bench.kernels.contest import Contender, Contest, clock_name
+from glm_core.bench.clock import clock_name
+from glm_core.bench.kernels.contest import Contender, Contest
 from glm_core.bench.kernels.goal import Goal
 from glm_kernels.cpu import library
 
@@ -111,7 +112,7 @@ def row_of(contest: Contest, ours: Contender, peer: Contender, machine: Machine)
         part=ours.name if contest.part == "" else contest.part,
         shape=contest.shape,
         dtype=contest.dtype,
-        **vars(machine),
+        **vars(_in_graphs(machine) if contest.in_graphs else machine),
         code=ours.code,
         peer=peer.name,
         unit=contest.unit,
@@ -130,6 +131,10 @@ def row_of(contest: Contest, ours: Contender, peer: Contender, machine: Machine)
         load=contest.load,
         reason=peer.reason,
     )
+
+
+def _in_graphs(machine: Machine) -> Machine:
+    return replace(machine, clock=f"{machine.clock}, CUDA graphs")
 
 
 def _text(goal: Goal | None) -> str:

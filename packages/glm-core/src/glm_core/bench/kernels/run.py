@@ -11,9 +11,10 @@ from fnmatch import fnmatchcase
 
 import torch
 
+from glm_core.bench.clock import stopwatch
 from glm_core.bench.kernels import attention, fused, memory, products, sizes
 from glm_core.bench.kernels.case import Case
-from glm_core.bench.kernels.contest import Contest, stopwatch
+from glm_core.bench.kernels.contest import Contest
 from glm_core.bench.kernels.row import KernelRow, describe, rows_of
 from glm_core.bench.kernels.sizes import Sizes
 from glm_kernels import keep_freed_memory
@@ -115,9 +116,9 @@ def _of(case: Case, plan: Plan) -> Iterator[Contest]:
 
 def _count(plan: Plan, ops: Sequence[str], of_size: Sizes) -> int:
     formats = [op for op in products.FORMATS if op in ops]
-    fused_ops = [op for op in FUSED if op in ops]
-    contests = products.count(formats, of_size) + 2 * len(fused_ops) * len(plan.dtypes)
-    return contests + (memory.WEIGHTS_OP in ops) + (memory.LOSS_OP in ops) * len(plan.dtypes)
+    passes = sum(1 if op in attention.FORWARD_ONLY else 2 for op in FUSED if op in ops)
+    with_dtypes = (passes + (memory.LOSS_OP in ops)) * len(plan.dtypes)
+    return products.count(formats, of_size) + with_dtypes + (memory.WEIGHTS_OP in ops)
 
 
 class Progress:

@@ -36,6 +36,8 @@ class Sizes:
     """Batch, patches and width of a diffusion transformer."""
     attention: tuple[int, int, int, int] = (1, 1024, 16, 128)
     """Batch, length, heads, head dim."""
+    columns: int = 2048
+    """Keys in the cache when a token is decoded."""
     loss: tuple[int, int, int] = (1024, 512, 65024)
     """Rows, hidden size and vocabulary of cross-entropy."""
     loss_memory: tuple[int, int, int] = (4096, 256, 65024)
