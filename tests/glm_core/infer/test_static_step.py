@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from glm_core.attention import Causal, LeftPadded
 from glm_core.infer.kv_cache import KVCache
 from glm_core.infer.static_step import column_inputs, static_step
 from glm_core.model import Transformer
 from glm_core.quantize import QuantizeConfig, quantize_
+from glm_core.quantize.weight import QuantizedWeight
 from glm_core.testing import relative_error, tiny_model
 from glm_kernels import use_backend
-from glm_kernels.triton.launch import unavailable
+from glm_kernels.triton.launch import INTERPRETED, unavailable
 
 START, COLUMNS, ROOM, PADS = 5, 11, 32, (0, 3)
 
@@ -73,3 +81,107 @@ def test_step_is_traced_once_when_kernels_are_of_triton() -> None:
         count, worst = traced(quantized_model("chatglm2-6b", num_layers=1), COLUMNS - 2)
     assert count == 1
     assert worst < 5e-6  # measured worst 3.0e-7
+
+
+class Launches(TorchDispatchMode):
+    """Notes what a GPU would be told to do, and that nothing is asked of the host."""
+
+    SILENT = {"view", "_unsafe_view", "t", "transpose", "select", "slice", "unsqueeze", "expand"}
+    SILENT |= {"split_with_sizes", "split", "unbind", "alias", "empty", "new_empty", "empty_like"}
+    SILENT |= {"detach", "squeeze", "permute", "as_strided", "device", "promote_types"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            assert not isinstance(tensor, Tensor) or tensor.is_cuda, func
+        name = func.overloadpacket.__name__
+        if name not in self.SILENT:
+            self.names.append(name)
+        return out
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> Launches:
+    """Makes torch believe in a GPU, on which Triton's kernels do nothing but count."""
+    from triton.runtime.interpreter import InterpretedFunction
+
+    from glm_kernels import triton
+    from glm_kernels.triton import attention, weight_only
+
+    found = Launches()
+
+    def kernel(self, grid):
+        return lambda *arguments, **named: found.names.append(self.fn.__name__)
+
+    monkeypatch.setattr(InterpretedFunction, "__getitem__", kernel)
+    for module in (triton, attention, weight_only):
+        monkeypatch.setattr(module, "device_of", lambda tensor: nullcontext())
+        monkeypatch.setattr(module, "lookup", lambda op, *_: CONFIGS[op], raising=False)
+    monkeypatch.setattr(attention, "num_programs", lambda device: 132)
+    return found
+
+
+LAUNCHES = {
+    "glm-base": 13,
+    "glm-130b": 17,
+    "chatglm-6b": 19,
+    "chatglm2-6b": 15,
+    "glm-4-9b-0414": 17,
+    "codegeex-13b": 13,
+}
+"""Most kernels of a layer: each costs a GPU a microsecond or two, however little it does."""
+CONFIGS = {
+    "attention_forward": {"BLOCK_M": 16},
+    "weight_only_vector": {},
+    "weight_only_matrix": {"BLOCK_M": 16, "BLOCK_N": 32},
+}
+
+
+def on_fake_gpu(model: Transformer, mode: FakeTensorMode) -> Transformer:
+    """The model with all its tensors replaced by some without numbers."""
+
+    def fake(tensor: Tensor) -> Tensor:
+        with mode:
+            return torch.empty_strided(
+                tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cuda"
+            )
+
+    for module in model.modules():
+        for table in (module._parameters, module._buffers):
+            table.update({k: v if v is None else fake(v.detach()) for k, v in table.items()})
+        if isinstance(module, QuantizedWeight) and module.packed is not None:
+            packed = {"levels": module.packed_levels, "scales": module.packed_scales}
+            module.packed = replace(module.packed, **packed)
+    return model
+
+
+def launched(model: Transformer, rows: int, launches: Launches) -> list[str]:
+    launches.names.clear()
+    config, mode = model.config, FakeTensorMode()
+    on_fake_gpu(model, mode)
+    shape = (rows, 512, config.num_kv_heads, config.head_dim)
+    with torch.no_grad(), mode, torch.device("cuda"):
+        keys, values = ([torch.empty(shape)] * config.num_blocks for _ in range(2))
+        inputs_6B = torch.empty(6, rows, dtype=torch.int64)
+        with launches:
+            out = static_step(model, inputs_6B, keys, values)
+    assert out.shape == (rows, config.vocab_size)
+    return list(launches.names)
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="needs Triton's interpreter")
+@pytest.mark.parametrize(("family", "most"), LAUNCHES.items())
+def test_step_asks_nothing_of_the_host(family: str, most: int, launches: Launches) -> None:
+    product = {1: "_matrix_vector", 3: "_matrix_matrix"}
+    for rows in product:
+        one, two = (
+            Counter(launched(quantized_model(family, num_layers=layers), rows, launches))
+            for layers in (1, 2)
+        )
+        layer = two - one
+        assert layer[product[rows]] == 4 and layer["forward"] == layer["combine"] == 1
+        assert layer.total() <= most, layer

@@ -175,6 +175,18 @@ def test_attention_traces_in_one_graph_when_compiled(random, device):
         assert torch.equal(ours, expected)
 
 
+def test_custom_ops_keep_their_promises_when_checked_by_torch(random, device):
+    from glm_kernels.triton import attention
+
+    q, k, v = (random(1, 3, heads, 8).to(device) for heads in (4, 2, 2))
+    start = torch.zeros(1, 3, dtype=torch.int32, device=device)
+    bounds = (start, start + 2, 1, 0.3)
+    leaves = [x.detach().requires_grad_() for x in (q, k, v)]
+    torch.library.opcheck(attention._forward_op, (*leaves, *bounds))
+    out, lse = attention._forward_op(q, k, v, *bounds)
+    torch.library.opcheck(attention._backward_op, (out, q, k, v, *bounds, out, lse))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("size", [64, 80, 128, 256])

@@ -125,6 +125,17 @@ def test_product_traces_in_one_graph_when_compiled(random, device):
         assert torch.equal(ours, expected)
 
 
+def test_custom_ops_keep_their_promises_when_checked_by_torch(random, device):
+    from glm_kernels.triton import weight_only
+
+    packed = quantized(20, 64, 4, 32, True, device)
+    weight = (packed.levels, packed.scales, packed.zeros)
+    x, bias = random(2, 1, 64).to(device).requires_grad_(), random(20).to(device).requires_grad_()
+    torch.library.opcheck(weight_only._linear_op, (x, *weight, bias, 20, 64, 4, 32))
+    grad = random(3, 20).to(device)
+    torch.library.opcheck(weight_only._linear_grad_op, (grad, *weight, 64, 4, 32))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("rows", [1, 2, 16, 50, 300])

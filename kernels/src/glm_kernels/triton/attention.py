@@ -70,7 +70,7 @@ def _launch_forward(
             f"a batch of {B} with {K} key heads: attention takes at most {MOST_PAIRS} of both "
             "together; split the batch"
         )
-    start, stop, sink = _clamped(start, stop, sink, S)
+    start, stop, sink = start.contiguous(), stop.contiguous(), min(sink, S)
     few = T * (N // K) <= FEW
     config = lookup("attention_forward", _shape_key(q, few), q.device)
     blocks = triton.cdiv(T * (N // K), config["BLOCK_M"])
@@ -82,7 +82,7 @@ def _launch_forward(
     sizes = {"H": H, "GROUP": N // K, "SPLITS": splits, "BLOCK_H": _block_h(H)}
     with device_of(q):
         forward[(blocks, B * K, splits)](
-            *(q, k, v, start, stop, part, part_lse, *_strides(q, k, v, start), T, N, sink),
+            *(q, k, v, start, stop, part, part_lse, *_strides(q, k, v, start), T, S, N, sink),
             scale * LOG2E,
             **sizes,
             PRECISION=matmul_precision(q.dtype),

@@ -112,6 +112,7 @@ def forward(
     v_stride_n,
     bound_stride,
     T,
+    S,
     N,
     sink,
     scale,
@@ -134,7 +135,7 @@ def forward(
     k += b * k_stride_b + head * k_stride_n
     v += b * v_stride_b + head * v_stride_n
     lo, hi = interval_of(start, stop, bound_stride, b, m, M, GROUP)
-    lo = tl.maximum(lo, sink)  # the sink is attended apart
+    lo, hi = tl.maximum(lo, sink), tl.minimum(hi, S)  # the sink is attended apart
     begin, end = tl.min(lo), tl.max(hi)
     if SPLITS > 1:
         share = tl.cdiv(tl.maximum(end - begin, 0), SPLITS * BLOCK_N) * BLOCK_N
