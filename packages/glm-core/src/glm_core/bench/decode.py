@@ -19,14 +19,8 @@ from typing import Any
 import torch
 
 from glm_core.bench.contender import Contender
-from glm_core.bench.ggml_peers import (
-    CHATGLM_CPP,
-    LLAMA_CPP,
-    environment_of,
-    ggml_contender,
-    has_amx,
-)
-from glm_core.bench.machine import available_bytes, processor
+from glm_core.bench.ggml_peers import CHATGLM_CPP, LLAMA_CPP, environment_of, ggml_contender
+from glm_core.bench.machine import available_bytes, has_amx, processor
 from glm_core.bench.shapes import TRAIN_SHAPES
 from glm_core.model.config import TransformerConfig
 from glm_core.model.presets import preset

@@ -11,6 +11,7 @@ from typing import Any
 
 from glm_core.bench.contender import Contender
 from glm_core.bench.environments import ROOT, Environment
+from glm_core.bench.machine import has_amx
 from glm_core.model.config import Activation, Norm, Position, RopeLayout, TransformerConfig
 
 LLAMA_CPP, CHATGLM_CPP = "llama.cpp", "chatglm.cpp"
@@ -49,12 +50,6 @@ def environment_of(peer: str, with_amx: bool) -> Environment | None:
         requirements=("gguf", "numpy"),
         variables={"CMAKE_ARGS": "-DLLAVA_BUILD=OFF", "CXXFLAGS": flags},
     )
-
-
-def has_amx() -> bool:
-    """Whether this processor multiplies tiles of 8-bit integers."""
-    info = Path("/proc/cpuinfo")
-    return info.exists() and " amx_int8" in info.read_text(encoding="ascii", errors="replace")
 
 
 def ggml_contender(job: Mapping[str, Any], config: TransformerConfig) -> Contender:

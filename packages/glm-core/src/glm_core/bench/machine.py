@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
 
 import torch
 
 
-def processor(with_amx: bool) -> str:
-    """The processor: its name, number of cores, and the instructions that are used."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="ascii", errors="replace") if info.exists() else ""
-    names = [line.partition(":")[2].strip() for line in lines.splitlines() if "model name" in line]
+def processor(with_amx: bool = True) -> str:
+    """The processor's name, number of cores, and the instructions that torch can use.
+
+    Args:
+        with_amx: False where it is left out.
+    """
+    names = [line.partition(":")[2] for line in _cpuinfo().splitlines() if "model name" in line]
     name = " ".join((names or [platform.processor() or "unknown processor"])[0].split())
-    isa = f"{torch.backends.cpu.get_cpu_capability()}{' AMX' if with_amx else ''}"
-    return f"{name}; {os.cpu_count()} cores; {platform.machine()} {isa}"
+    units = f"{torch.backends.cpu.get_cpu_capability()}{' AMX' if with_amx and has_amx() else ''}"
+    return f"{name}; {os.cpu_count()} cores; {platform.machine()} {units}"
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies tiles of 8-bit integers."""
+    return " amx_int8" in _cpuinfo()
 
 
 def available_bytes() -> int:
@@ -26,3 +34,9 @@ def available_bytes() -> int:
         return 8 << 30
     lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
     return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+@cache
+def _cpuinfo() -> str:
+    info = Path("/proc/cpuinfo")
+    return info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from glm_core.bench.clock import clock_name
 from glm_core.bench.kernels.contest import Contender, Contest
 from glm_core.bench.kernels.goal import Goal
+from glm_core.bench.machine import processor
 from glm_kernels.cpu import library
 
 
@@ -74,19 +73,10 @@ def describe(device: torch.device) -> Machine:
         name = torch.cuda.get_device_name(device)
         isa = "sm{}{}".format(*torch.cuda.get_device_capability(device))
     else:
-        name = cpu_name()
+        name = processor()
         isa = "torch" if library.unavailable() else library.ISAS[library.isa()]
     threads = torch.get_num_threads()
     return Machine(device.type, name, isa, threads, clock_name(device), torch.__version__)
-
-
-def cpu_name() -> str:
-    """The processor's name, and which matrix units of it torch can use."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
-    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
-    units = [torch.backends.cpu.get_cpu_capability(), *(["amx"] if "amx_bf16" in text else [])]
-    return " ".join([names[0] if names else platform.processor() or platform.machine(), *units])
 
 
 def rows_of(contest: Contest, machine: Machine) -> list[KernelRow]:
