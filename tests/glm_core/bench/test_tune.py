@@ -14,7 +14,7 @@ from glm_core.bench.tune_attention import AttentionSizes, Case
 from glm_kernels import measured
 
 CPU = torch.device("cpu")
-TINY = Sizes(AttentionSizes(batch=2, num_heads=2, head_dim=8, lengths=(128, 512)), None)
+TINY = Sizes(AttentionSizes(batch=2, num_heads=2, head_dim=8, lengths=(128, 512)), None, None)
 
 
 def watch_of(seconds):

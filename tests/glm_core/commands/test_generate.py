@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from glm_core import cli
+from glm_core.attention import BACKENDS
+from glm_core.attention.eager import EagerAttention
 from glm_core.checkpoint.convert import convert
 from glm_core.checkpoint.pretrained import save_pretrained
 from glm_core.commands import generate
@@ -59,6 +61,32 @@ def test_blank_is_filled_and_printed(model_folder: str, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert out.startswith("The") and out.endswith(" statement wraps a block.\n")
     assert "[MASK]" not in out and "\x1b" not in out
+
+
+def test_attention_is_computed_as_it_is_asked_for(
+    model_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    attend = EagerAttention.attend
+    monkeypatch.setattr(EagerAttention, "attend", lambda *args: (asked.append(1), attend(*args))[1])
+    argv = ["generate", "--model", model_folder, BLANK, "--max-new-tokens", "3"]
+    assert cli.main([*argv, "--seed", "1"]) == 0 and not asked
+    written = capsys.readouterr().out
+    assert cli.main([*argv, "--seed", "1", "--attention", "eager"]) == 0 and len(asked) > 1
+    assert capsys.readouterr().out == written
+    for name, message in [
+        ("flash", "attention backend 'flash' is unknown: choose auto, eager, sdpa, flex, triton"),
+        ("xformers", "'xformers' cannot be used: xformers has kernels for GPUs, not for cpu"),
+    ]:
+        assert cli.main([*argv, "--attention", name]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_every_attention_backend_is_named_in_the_help() -> None:
+    parser = argparse.ArgumentParser()
+    generate.add_arguments(parser)
+    *names, last = BACKENDS
+    assert f"{', '.join(names)} or {last}" in " ".join(parser.format_help().split())
 
 
 def test_json_tells_text_and_blanks(model_folder: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from glm_core.attention import Causal, LeftPadded
 from glm_core.infer import batch as batch_module
+from glm_core.infer import fast_decode
 from glm_core.infer.batch import DecodingBatch, RowStart
 from glm_core.infer.fast_decode import FastDecoder, ThreadChoice, fast_decoder, why_not
 from glm_core.infer.kv_cache import KVCache
@@ -18,6 +19,7 @@ from glm_core.quantize import QuantizeConfig, quantize_
 from glm_core.testing import TINY_FAMILIES, randomize, tiny_config
 from glm_core.tune.prefix import PrefixEncoder
 from glm_kernels.cpu import library
+from glm_kernels.measured import Table, use_table
 
 COLUMNS, PADS = 70, (0, 5, 66)
 """More columns than the kernel works on at once; a row that sees almost none of them."""
@@ -151,9 +153,24 @@ def test_tokens_are_equal_when_batches_decode_either_way(
 
 
 def test_model_itself_is_called_when_there_are_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FastDecoder, "most_rows", 1)
+    monkeypatch.setattr(fast_decode, "MOST_ROWS", 1)
     monkeypatch.setattr(FastDecoder, "step", None)
     assert len(greedy(small_model("llama-7b"))) == 20
+
+
+@pytest.mark.parametrize("bits", [32, 8, 4])
+def test_number_of_rows_is_that_which_was_measured_for_such_weights(bits: int) -> None:
+    model = small_model("llama-7b", bits)
+    assert FastDecoder(model).most_rows == fast_decode.MOST_ROWS
+    step = {f"b{bits}": {"most_rows": 2}, f"b{12 - bits}": {"most_rows": 99}}
+    with use_table(Table(configs={"decode_step": step})):
+        assert FastDecoder(model).most_rows == 2
+
+
+def test_backend_that_was_chosen_by_name_computes_columns_too() -> None:
+    model = small_model("llama-7b")
+    model.choose_attention("eager")
+    assert why_not(model) == "attention backend eager was chosen by name"
 
 
 def test_weights_are_read_anew_when_more_text_is() -> None:

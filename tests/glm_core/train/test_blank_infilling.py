@@ -49,6 +49,13 @@ def test_model_is_the_same_when_seed_is(tokenizer: ByteBPETokenizer) -> None:
     assert not torch.equal(a.word_embeddings.weight, c.word_embeddings.weight)
 
 
+def test_model_computes_with_the_attention_that_is_set(tokenizer: ByteBPETokenizer) -> None:
+    config = tiny_config("glm-base", vocab_size=300)
+    task = BlankInfillingTask(config, tokenizer, attention="flex")
+    assert task.build_model().attention_backend == "flex"
+    assert BlankInfillingTask(config, tokenizer).build_model().attention_backend == "auto"
+
+
 @pytest.mark.parametrize("family", ["glm-base", "glm-130b", "glm-4-9b"])
 def test_flops_count_every_matrix_when_computed(tokenizer: ByteBPETokenizer, family: str) -> None:
     config = tiny_config(family, vocab_size=300)

@@ -3,8 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from glm_core.train.precision import LossScaler, autocast, resolve_device, resolve_precision
+from glm_core.train.precision import (
+    LossScaler,
+    autocast,
+    built_in_precision,
+    resolve_device,
+    resolve_precision,
+)
 from glm_core.train.trainer_config import Precision
+from glm_kernels.measured import Table, use_table
 
 CPU = torch.device("cpu")
 
@@ -16,6 +23,15 @@ def test_bf16_is_chosen_when_cpu_has_amx(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert resolve_precision(Precision.auto, CPU) is expected
     assert resolve_precision(Precision.fp16, CPU) is Precision.fp16
+
+
+@pytest.mark.parametrize("fastest", [Precision.fp32, Precision.bf16])
+def test_measured_precision_is_chosen_whatever_the_cpu_has(fastest: Precision) -> None:
+    with use_table(Table(rankings={"precision": {"training": [fastest.value]}})):
+        assert resolve_precision(Precision.auto, CPU) is fastest
+        assert resolve_precision(Precision.fp16, CPU) is Precision.fp16
+    with use_table(Table(rankings={"precision": {"training": ["fp8"]}})):
+        assert resolve_precision(Precision.auto, CPU) is built_in_precision(CPU)
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, Precision.bf16), (False, Precision.fp16)])

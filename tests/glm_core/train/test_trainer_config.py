@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from glm_core.train.trainer_config import TrainerConfig
+from glm_core.attention import BACKENDS
+from glm_core.train.trainer_config import AttentionChoice, TrainerConfig
 
 
 @pytest.mark.parametrize(
@@ -20,11 +21,16 @@ from glm_core.train.trainer_config import TrainerConfig
             r"trainer.global_batch_size \(8\) must be a multiple of trainer.micro_batch_size \(3\)",
         ),
         ({"precision": "fp8"}, "'fp8' is not a valid Precision"),
+        ({"attention": "flash"}, "'flash' is not a valid AttentionChoice"),
     ],
 )
 def test_error_names_setting_when_impossible(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainerConfig(**settings)
+
+
+def test_every_attention_backend_can_be_set() -> None:
+    assert [choice.value for choice in AttentionChoice] == ["auto", *BACKENDS]
 
 
 def test_accumulation_is_the_quotient_when_valid() -> None:

@@ -1,7 +1,12 @@
 """Attention: masks as values (spec), one file per backend, and the choice among them (dispatch)."""
 
 from glm_core.attention.backend import Attend, MaskRequest, Scaling
-from glm_core.attention.dispatch import BACKENDS, PreparedAttention, prepare_attention
+from glm_core.attention.dispatch import (
+    BACKENDS,
+    PreparedAttention,
+    check_name,
+    prepare_attention,
+)
 from glm_core.attention.spec import (
     Causal,
     Full,
@@ -28,6 +33,7 @@ __all__ = [
     "PreparedAttention",
     "RightPadded",
     "Scaling",
+    "check_name",
     "materialize",
     "prepare_attention",
 ]

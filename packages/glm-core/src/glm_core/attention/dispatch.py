@@ -76,10 +76,7 @@ def prepare_attention(
         ValueError: the name is unknown, or the named backend cannot serve the request. `auto`
             falls back instead, with one warning that gives the reason.
     """
-    if name not in ("auto", *BACKENDS):
-        raise ValueError(
-            f"attention backend {name!r} is unknown: choose auto, {', '.join(BACKENDS)}"
-        )
+    check_name(name)
     if name != "auto":
         reason = BACKENDS[name].why_not(request, dropout)
         if reason is not None:
@@ -93,6 +90,14 @@ def prepare_attention(
         _warn_once(f"attention falls back from {candidate} to {after}: {reason}")
     last = BACKENDS[candidates[-1]]
     return PreparedAttention(last, last.prepare(request))
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError when no backend has the name, and it is not `auto`."""
+    if name not in ("auto", *BACKENDS):
+        raise ValueError(
+            f"attention backend {name!r} is unknown: choose auto, {', '.join(BACKENDS)}"
+        )
 
 
 def _preferred(request: MaskRequest) -> tuple[str, ...]:

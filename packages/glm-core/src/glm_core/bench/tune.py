@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from glm_core.bench.clock import Watch, stopwatch
 from glm_core.bench.race import Finding, Step
+from glm_core.bench.shapes import TRAIN_SHAPES
 from glm_core.bench.tune_attention import AttentionSizes, attention_steps
+from glm_core.bench.tune_cpu import CpuSizes, cpu_steps
 from glm_core.bench.tune_triton import KernelSizes, kernel_steps
 from glm_core.progress import Progress
 from glm_kernels.measured import Table, default_path, device_name, use_table, write_table
@@ -34,14 +36,26 @@ class Sizes:
     attention: AttentionSizes
     kernels: KernelSizes | None
     """None where no Triton kernels are measured."""
+    cpu: CpuSizes | None
+    """None where it is no CPU."""
 
 
 CUDA = Sizes(
     AttentionSizes(batch=4, num_heads=16, head_dim=128, lengths=(128, 512, 2048, 8192)),
     # more bytes than a cache holds, also in 4 bits
     KernelSizes(batch=4, columns=2048, num_heads=16, rows=512, features=(16384, 8192)),
+    cpu=None,
 )
-CPU = Sizes(AttentionSizes(batch=2, num_heads=8, head_dim=64, lengths=(128, 512, 2048)), None)
+CPU = Sizes(
+    AttentionSizes(batch=2, num_heads=8, head_dim=64, lengths=(128, 512, 2048)),
+    kernels=None,
+    cpu=CpuSizes(
+        training=replace(TRAIN_SHAPES["10m"], batch_size=2),
+        decoding=replace(TRAIN_SHAPES["50m"], hidden_size=1024, num_heads=16, num_layers=2),
+        columns=256,
+        rows=(4, 8, 12, 16, 24, 32, 48, 64),
+    ),
+)
 
 
 def tune(
@@ -88,7 +102,8 @@ def tune(
 
 def _steps(device: torch.device, sizes: Sizes) -> list[Step]:
     kernels = [] if sizes.kernels is None else kernel_steps(device, sizes.kernels)
-    return kernels + attention_steps(device, sizes.attention)
+    settings = [] if sizes.cpu is None else cpu_steps(sizes.cpu)
+    return kernels + settings + attention_steps(device, sizes.attention)
 
 
 def _measure(steps: list[Step], table: Table, watch: Watch, budget_s: float) -> list[Finding]:

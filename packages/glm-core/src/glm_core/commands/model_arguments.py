@@ -58,6 +58,13 @@ def add_model_arguments(parser: argparse.ArgumentParser, default: str | None = N
         "--prefix", metavar="FILE", help="prefix encoder tuned for the model (P-tuning v2)"
     )
     loading.add_argument(
+        "--attention",
+        default="auto",
+        metavar="NAME",
+        help="eager, sdpa, flex, triton or xformers; auto is the fastest as measured by `glm bench "
+        "kernels --tune`, or a good guess (default: %(default)s)",
+    )
+    loading.add_argument(
         "--reference-numerics",
         action="store_true",
         help="round as the original code does in half precision",
@@ -84,10 +91,12 @@ class NamedModel:
 
 def load_named_model(args: argparse.Namespace) -> NamedModel:
     """Load what the flags say."""
+    from glm_core.attention import check_name
     from glm_core.checkpoint.device_memory import parse_memory
     from glm_core.checkpoint.loading import load_model
     from glm_core.train.precision import resolve_device
 
+    check_name(args.attention)  # before the model is loaded, which can take minutes
     limit = args.max_memory
     plans: list[MemoryPlan] = []
     model, tokenizer = load_model(
@@ -104,4 +113,5 @@ def load_named_model(args: argparse.Namespace) -> NamedModel:
         prompt_activation_bits=8 if args.fast_prompts else 15,
         on_plan=plans.append,
     )
+    model.choose_attention(args.attention)
     return NamedModel(model, tokenizer, plans[0].choice.context)

@@ -95,7 +95,9 @@ def _train(config: TrainConfig) -> TrainResult:
         )
 
     trainer = Trainer(
-        BlankInfillingTask(config.model, prepared.tokenizer, config.trainer.seed),
+        BlankInfillingTask(
+            config.model, prepared.tokenizer, config.trainer.seed, config.trainer.attention.value
+        ),
         lambda start: loader(config.data, start),
         config.trainer,
         config.run_dir,

@@ -33,6 +33,8 @@ def why_not_decodable(model: Transformer) -> str | None:
         return "it is in training mode"
     if model.config.reference_numerics:
         return "it rounds as the original code does"
+    if model.attention_backend != "auto":
+        return f"attention backend {model.attention_backend} was chosen by name"
     device = model.device.type
     if device != "meta" and torch.is_autocast_enabled(device):
         return "autocast is on"

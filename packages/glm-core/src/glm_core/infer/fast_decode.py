@@ -35,12 +35,15 @@ from glm_kernels.decode import (
     NormWeights,
     StoredWeight,
 )
+from glm_kernels.measured import table_of
 
 logger = logging.getLogger(__name__)
 
 MOST_ROWS = 12
 """More rows than this are as fast through the model itself, whose products then are bound by
-computing."""
+computing; where nothing was measured."""
+DECODE_STEP = "decode_step"
+"""Under which a table of measured choices has that number, by class of weights."""
 _FIRST_TABLE = 256
 _SMALL_BYTES = 1 << 28
 """A model of less weight than this may be faster on one thread."""
@@ -93,7 +96,8 @@ class FastDecoder:
         ValueError: the model cannot be decoded so; see `why_not`.
     """
 
-    most_rows = MOST_ROWS
+    most_rows: int
+    """More rows than this are as fast through the model itself."""
 
     def __init__(self, model: Transformer) -> None:
         reason = why_not(model)
@@ -103,6 +107,7 @@ class FastDecoder:
         weights = _weights(model)
         self._decoder = CompiledDecoder(_shape(model.config), weights)
         self._num_positions = 0
+        self.most_rows = most_rows(weights)
         nbytes = sum(linear.nbytes for linear in weights.linears())
         self._threads = ThreadChoice(torch.get_num_threads(), nbytes < _SMALL_BYTES)
 
@@ -149,6 +154,18 @@ class FastDecoder:
         rotation = build_rotation(self.model.config, positions)
         assert rotation is not None
         self._decoder.use_tables(rotation.cos[0], rotation.sin[0])
+
+
+def most_rows(weights: DecodeWeights) -> int:
+    """Returns up to how many rows the compiled step is the faster way: measured, else built in."""
+    measured = table_of(torch.device("cpu")).configs.get(DECODE_STEP, {})
+    return measured.get(weight_class(weights), {}).get("most_rows", MOST_ROWS)
+
+
+def weight_class(weights: DecodeWeights) -> str:
+    """Returns how a table of measured choices calls such weights: b with the bits of a number."""
+    weight = weights.layers[0].up.weight
+    return f"b{8 * weight.element_size() if isinstance(weight, Tensor) else weight.bits}"
 
 
 def fast_decoder(model: Transformer) -> FastDecoder | None:

@@ -22,6 +22,7 @@ from glm_core.attention import (
     Prefixed,
     PreparedAttention,
     Scaling,
+    check_name,
     prepare_attention,
 )
 from glm_core.attention.reference import reference_backend
@@ -185,12 +186,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig, attention_backend: str = "auto") -> None:
         super().__init__()
         self.config = config
-        self.attention_backend = attention_backend
-        self.reference_attention = (
-            reference_backend(config.score_order, attention_backend)
-            if config.reference_numerics
-            else None
-        )
+        self.choose_attention(attention_backend)
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.positions = None if config.is_rotary else LearnedPositions(config)
         self.dropout = nn.Dropout(config.hidden_dropout)
@@ -268,6 +264,19 @@ class Transformer(nn.Module):
             x_BTD = x_BTD + self.positions(position_ids_B2T)
         out_BTD: Tensor = self.dropout(x_BTD)
         return out_BTD
+
+    def choose_attention(self, backend: str) -> None:
+        """Names the attention backend of all layers; `auto` is the fastest that serves a request.
+
+        Raises:
+            ValueError: the name is unknown, or the config has an order of operations of its own.
+        """
+        check_name(backend)
+        is_reference = self.config.reference_numerics
+        self.reference_attention = (
+            reference_backend(self.config.score_order, backend) if is_reference else None
+        )
+        self.attention_backend = backend
 
     def prepare_mask(self, mask: MaskSpec, input_ids_BT: Tensor, offset: int) -> PreparedAttention:
         """Chooses the attention backend and builds its mask, once for all layers."""

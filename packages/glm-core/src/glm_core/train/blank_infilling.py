@@ -24,12 +24,17 @@ class BlankInfillingTask:
         model_config: the transformer.
         tokenizer: goes into the exported folder; its ids must fit the model's vocabulary.
         seed: decides the starting weights.
+        attention: backend of the layers; a key of `glm_core.attention.BACKENDS`, or auto.
 
     Source: arXiv 2103.10360, section 2.1.
     """
 
     def __init__(
-        self, model_config: TransformerConfig, tokenizer: Tokenizer, seed: int = 1234
+        self,
+        model_config: TransformerConfig,
+        tokenizer: Tokenizer,
+        seed: int = 1234,
+        attention: str = "auto",
     ) -> None:
         if tokenizer.vocab_size > model_config.vocab_size:
             raise ValueError(
@@ -39,11 +44,12 @@ class BlankInfillingTask:
         self.model_config = model_config
         self.tokenizer = tokenizer
         self.seed = seed
+        self.attention = attention
         self._matrix_size = _matmul_parameters(model_config)
 
     def build_model(self) -> nn.Module:
         """The transformer with fresh weights."""
-        model = Transformer(self.model_config)
+        model = Transformer(self.model_config, self.attention)
         model.init_weights(self.seed)
         return model
 

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 from glm_core.train.trainer_config import Precision
+from glm_kernels.measured import ranking
+
+QUESTION, CASE = "precision", "training"
+"""Under which a table of measured choices ranks precisions."""
 
 
 def resolve_device(name: str, setting: str = "trainer.device") -> torch.device:
@@ -33,13 +37,21 @@ def resolve_device(name: str, setting: str = "trainer.device") -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision that `auto` stands for on `device`.
+    """The precision that `auto` stands for on `device`: what was measured, else built in."""
+    if precision is not Precision.auto:
+        return precision
+    for answer in ranking(QUESTION, CASE, device):
+        if answer in (Precision.fp32, Precision.bf16):
+            return Precision(answer)
+    return built_in_precision(device)
+
+
+def built_in_precision(device: torch.device) -> Precision:
+    """The precision of a device on which nothing was measured.
 
     Emulated bf16 does not pay: a CPU needs AMX tiles, else fp32 is faster; a GPU from before
     Ampere takes fp16.
     """
-    if precision is not Precision.auto:
-        return precision
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return Precision.bf16 if native else Precision.fp16

@@ -14,6 +14,17 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
+class AttentionChoice(StrEnum):
+    """Which attention backend computes; see glm_core.attention."""
+
+    auto = "auto"
+    eager = "eager"
+    sdpa = "sdpa"
+    flex = "flex"
+    triton = "triton"
+    xformers = "xformers"
+
+
 @dataclass(kw_only=True, slots=True)
 class TrainerConfig:
     """How long, how much at once, how exact, and what is kept."""
@@ -38,6 +49,8 @@ class TrainerConfig:
     """Largest gradient norm; 0 for no clipping."""
     precision: Precision = Precision.auto
     """auto: bf16 where the hardware multiplies it fast; elsewhere fp16 on CUDA, fp32 on a CPU."""
+    attention: AttentionChoice = AttentionChoice.auto
+    """auto: the fastest as measured by `glm bench kernels --tune`, or a good guess."""
     compile: bool = False
     """Whether to torch.compile the model, block by block."""
     activation_checkpointing: bool = False
@@ -57,6 +70,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         self.precision = Precision(self.precision)
+        self.attention = AttentionChoice(self.attention)
         for name in ("max_steps", "micro_batch_size", "global_batch_size", "keep_last"):
             self._at_least(name, 1)
         for name in ("log_every", "eval_batches", "max_skipped_steps"):
