@@ -18,8 +18,12 @@ HEAVY = frozenset(
 )
 
 # Files of Triton kernels are imported at the first call of their op; the process of llama.cpp runs
-# in an environment of its own.
-LATE = ("glm_kernels.triton.", "glm_core.bench.llama_worker")
+# in an environment of its own, as does that of chatglm.cpp.
+LATE = (
+    "glm_kernels.triton.",
+    "glm_core.bench.llama_worker",
+    "glm_core.bench.chatglm_cpp_worker",
+)
 
 
 def loaded_by(statements: str) -> set[str]:
