@@ -88,6 +88,13 @@ def test_option_is_refused_when_it_is_wrong(words, message, capsys, tmp_path):
     assert message in errors and errors.startswith("error: ") and errors.count("\n") == 1
 
 
+def test_csv_is_refused_when_its_columns_are_others(tmp_path, capsys):
+    path = tmp_path / "train.csv"
+    path.write_text("commit,shape\n")
+    assert cli.main(["bench", "kernels", "--only", "weights", "--csv", str(path)]) == 2
+    assert "train.csv has other columns than these rows" in capsys.readouterr().err
+
+
 def test_table_is_written_when_asked_to_tune(monkeypatch, tmp_path, capsys):
     seen = []
     monkeypatch.setattr(tune, "tune", lambda device: seen.append(device) or tmp_path / "t.json")

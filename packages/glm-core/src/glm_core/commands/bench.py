@@ -258,8 +258,9 @@ def _kernels(args: argparse.Namespace, threads: int) -> int:
     import torch
 
     from glm_core.bench.kernels.report import as_result, as_table
+    from glm_core.bench.kernels.row import KernelRow
     from glm_core.bench.kernels.run import Plan, measure
-    from glm_core.bench.train import append_csv, current_commit
+    from glm_core.bench.train import append_csv, check_columns, current_commit
     from glm_core.train.precision import resolve_device
 
     device = resolve_device(args.device, "--device")
@@ -275,8 +276,10 @@ def _kernels(args: argparse.Namespace, threads: int) -> int:
         with_compile=not args.no_compile,
     )
     make_folder(args.csv.parent, "--csv")
+    check_columns(KernelRow, args.csv)
+    commit = current_commit()
     rows = measure(plan)
-    append_csv(rows, args.csv, current_commit())
+    append_csv(rows, args.csv, commit)
     emit(args, as_result(rows, args.csv), as_table(rows))
     return 0
 
