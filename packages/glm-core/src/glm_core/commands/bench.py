@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glm_core.cli import emit, make_folder
+from glm_core.commands import bench_kernels
 
 if TYPE_CHECKING:
-    import torch
-
     from glm_core.train.trainer_config import Precision
 
 HELP = "measure speed and peak memory, against what people use today"
@@ -30,7 +29,6 @@ EXAMPLE = """\
 
 SHAPES = ("10m", "50m", "vocab65k")
 RELEASED = ("chatglm-6b", "chatglm2-6b", "glm-4-9b")
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 ROUNDS = 5
 DEFAULTS: dict[str, dict[str, int]] = {
     "decode": {"layers": 0, "bits": 4, "tokens": 16},
@@ -78,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokens", type=int, help="offload: written in each setting; decode: in each round"
     )
     _add_decode_arguments(parser)
-    _add_kernel_arguments(parser)
+    bench_kernels.add_arguments(parser)
 
 
 def _add_decode_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,31 +104,6 @@ def _add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-amx", action="store_true", help="decode: no contender may use the processor's AMX"
-    )
-
-
-def _add_kernel_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--only",
-        default="",
-        metavar="PATTERN",
-        help="kernels: ops whose name contains this or fits it (*, ?), with commas between",
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument(
-        "--dtype",
-        action="append",
-        choices=list(DTYPES),
-        help="kernels: of the fused ops, several times for several (fp32 and bf16; cuda: bf16)",
-    )
-    parser.add_argument(
-        "--no-compile", action="store_true", help="kernels: leave torch.compile out, which is slow"
-    )
-    parser.add_argument(
-        "--tune",
-        action="store_true",
-        help="kernels: instead of comparing, measure on this device what the automatic choices "
-        "choose among, and write the table that they read",
     )
 
 
@@ -164,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "decode":
         return _decode(args, threads)
     if args.what == "kernels":
-        return _kernels(args, threads)
+        return bench_kernels.run(args, threads)
     precision = resolve_precision(Precision(args.precision), torch.device("cpu"))
     measure = _train if args.what == "train" else _profile
     return measure(args, precision, threads)
@@ -251,47 +224,6 @@ def _decode(args: argparse.Namespace, threads: int) -> int:
     rows = measure(plan, peers, args.setup_peers)
     append_csv(rows, args.csv, commit)
     emit(args, as_result(rows, commit, args.csv), as_table(rows))
-    return 0
-
-
-def _kernels(args: argparse.Namespace, threads: int) -> int:
-    import torch
-
-    from glm_core.bench.kernels.report import as_result, as_table
-    from glm_core.bench.kernels.row import KernelRow
-    from glm_core.bench.kernels.run import Plan, measure
-    from glm_core.bench.train import append_csv, check_columns, current_commit
-    from glm_core.train.precision import resolve_device
-
-    device = resolve_device(args.device, "--device")
-    if args.tune:
-        return _tune(args, device, threads)
-    names = args.dtype or (["bf16"] if device.type == "cuda" else ["fp32", "bf16"])
-    plan = Plan(
-        device=device,
-        dtypes=tuple(getattr(torch, DTYPES[name]) for name in dict.fromkeys(names)),
-        only=args.only,
-        rounds=args.rounds,
-        threads=threads,
-        with_compile=not args.no_compile,
-    )
-    make_folder(args.csv.parent, "--csv")
-    check_columns(KernelRow, args.csv)
-    commit = current_commit()
-    rows = measure(plan)
-    append_csv(rows, args.csv, commit)
-    emit(args, as_result(rows, args.csv), as_table(rows))
-    return 0
-
-
-def _tune(args: argparse.Namespace, device: torch.device, threads: int) -> int:
-    import torch
-
-    from glm_core.bench.tune import tune
-
-    torch.set_num_threads(threads)
-    path = tune(device)
-    emit(args, {"table": str(path)}, f"the automatic choices on this {device.type} read {path}")
     return 0
 
 
