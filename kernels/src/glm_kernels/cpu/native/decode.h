@@ -153,31 +153,29 @@ class Step {
 
   void attention(int64_t layer) {
     const Pieces pieces(s_.length);
-    const int64_t group = m_.num_heads / m_.num_kv_heads, heads = heads_at_once(m_);
-    const int64_t shares = (group / heads + kShareTiles - 1) / kShareTiles;
+    const int64_t all_tiles = m_.num_heads / heads_at_once(m_);
+    int64_t tiles = kShareHeads / heads_at_once(m_);
+    const auto shares = [&] { return (all_tiles + tiles - 1) / tiles; };
+    while (tiles > 1 && s_.rows * pieces.count * shares() < kSharesOfThread * s_.threads) tiles /= 2;
     const int64_t width = (m_.num_heads + 2 * m_.num_kv_heads) * m_.head_dim;
-    const bool asks = projected_rows(m_, layer, s_.rows) > s_.rows;
+    const bool asks = projected_rows(m_, layer, s_.rows) > s_.rows, is_all = pieces.count == 1;
     const auto of = s_.cache_dtype == kFloat32    ? attend<kFloat32>
                     : s_.cache_dtype == kBFloat16 ? attend<kBFloat16>
                                                   : attend<kFloat16>;
-    const int64_t items = s_.rows * m_.num_kv_heads * pieces.count * shares;
-    team_.each(items, 1, [&](int64_t first, int64_t last) {
+    team_.each(s_.rows * pieces.count * shares(), 1, [&](int64_t first, int64_t last) {
       for (int64_t item = first; item < last; ++item) {
-        const int64_t piece = item / shares % pieces.count, begin = piece * pieces.columns;
-        const int64_t tile = item % shares * kShareTiles, tiles = group / heads - tile;
-        const int64_t pair = item / shares / pieces.count, row = pair / m_.num_kv_heads;
-        const bool is_last = piece == pieces.count - 1, is_all = pieces.count == 1;
+        const int64_t tile = item % shares() * tiles, piece = item / shares() % pieces.count;
+        const int64_t row = item / shares() / pieces.count, begin = piece * pieces.columns;
         const Share share{layer,
                           row,
-                          pair % m_.num_kv_heads,
-                          tile * heads,
-                          tiles < kShareTiles ? tiles : kShareTiles,
+                          tile,
+                          std::min(tiles, all_tiles - tile),
                           begin,
                           std::min(begin + pieces.columns, s_.length),
-                          is_last};
+                          piece == pieces.count - 1};
         const Projected x{b_.qkv + (asks ? s_.rows + row : row) * width, b_.qkv + row * width, !asks};
-        const Partial all{b_.attended + row * m_.num_heads * m_.head_dim, nullptr, nullptr};
-        of(m_, s_, share, x, is_all, is_all ? all : partial_at(m_, b_, row, piece));
+        const Partial whole{b_.attended + row * m_.num_heads * m_.head_dim, nullptr, nullptr};
+        of(m_, s_, share, x, is_all, is_all ? whole : partial_at(m_, b_, row, piece));
       }
     });
   }
@@ -282,6 +280,7 @@ class Step {
   }
 
   static constexpr int64_t kChunkPiece = 4;
+  static constexpr int64_t kSharesOfThread = 4;  // of the attention: so many even out
 
   const DecodeModel& m_;
   const DecodeStep& s_;

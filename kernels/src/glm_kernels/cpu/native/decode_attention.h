@@ -49,11 +49,18 @@ struct Softmax {
 template <int Heads>
 constexpr int kBeside = kSums / Heads > 4 ? 4 : kSums / Heads < 1 ? 1 : kSums / Heads;
 
+// Fetches numbers i.. of a cache into the nearest one.
+template <int Dtype>
+inline void fetch(const void* p, int64_t i) {
+  prefetch(static_cast<const uint8_t*>(p) + i * (Dtype == kFloat32 ? 4 : 2));
+}
+
 // Scores of cache columns [begin, begin + count) with some queries; those up to the next multiple
-// of four may be written too.
+// of four may be written too. Fetches what lies `ahead` numbers further, if anything.
 template <int Dtype, int Heads>
 inline void score(const float* const* q, const void* keys, int64_t begin, int64_t step,
-                  int64_t count, int64_t head_dim, float (*scores)[kCacheColumns]) {
+                  int64_t count, int64_t head_dim, float (*scores)[kCacheColumns],
+                  int64_t ahead = 0) {
   constexpr int kColumns = kBeside<Heads>;
   static_assert(Heads * kColumns % 4 == 0);
   for (int64_t c = 0; c < count; c += kColumns) {
@@ -65,7 +72,10 @@ inline void score(const float* const* q, const void* keys, int64_t begin, int64_
     for (int64_t i = 0; i < head_dim; i += 16) {
       Floats k[kColumns];
 #pragma GCC unroll 4
-      for (int j = 0; j < kColumns; ++j) k[j] = load_cache<Dtype>(keys, at[j] + i);
+      for (int j = 0; j < kColumns; ++j) {
+        k[j] = load_cache<Dtype>(keys, at[j] + i);
+        if (ahead) fetch<Dtype>(keys, at[j] + i + ahead);
+      }
 #pragma GCC unroll 4
       for (int h = 0; h < Heads; ++h) {
         const Floats query = load_floats(q[h] + i);
@@ -119,7 +129,8 @@ inline void weigh(Softmax<Heads>& softmax, float (*scores)[kCacheColumns], int64
 // Adds the weighted values of cache columns, `Vectors` * 16 numbers of each from i on.
 template <int Dtype, int Heads, int Vectors>
 inline void gather_part(Softmax<Heads>& softmax, float (*weights)[kCacheColumns],
-                        const void* values, int64_t begin, int64_t step, int64_t count, int64_t i) {
+                        const void* values, int64_t begin, int64_t step, int64_t count, int64_t i,
+                        int64_t ahead) {
   Floats sums[Heads][Vectors];
 #pragma GCC unroll 16
   for (int j = 0; j < Heads * Vectors; ++j) {
@@ -128,7 +139,11 @@ inline void gather_part(Softmax<Heads>& softmax, float (*weights)[kCacheColumns]
   for (int64_t c = 0; c < count; ++c) {
     Floats v[Vectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < Vectors; ++j) v[j] = load_cache<Dtype>(values, begin + c * step + i + j * 16);
+    for (int j = 0; j < Vectors; ++j) {
+      const int64_t at = begin + c * step + i + j * 16;
+      v[j] = load_cache<Dtype>(values, at);
+      if (ahead) fetch<Dtype>(values, at + ahead);
+    }
 #pragma GCC unroll 4
     for (int h = 0; h < Heads; ++h) {
       const Floats weight = broadcast(weights[h][c]);
@@ -142,17 +157,18 @@ inline void gather_part(Softmax<Heads>& softmax, float (*weights)[kCacheColumns]
   }
 }
 
-// Adds the weighted values of cache columns.
+// Adds the weighted values of cache columns. Fetches ahead as `score` does.
 template <int Dtype, int Heads>
 inline void gather(Softmax<Heads>& softmax, float (*weights)[kCacheColumns], const void* values,
-                   int64_t begin, int64_t step, int64_t count, int64_t head_dim) {
+                   int64_t begin, int64_t step, int64_t count, int64_t head_dim,
+                   int64_t ahead = 0) {
   constexpr int kVectors = kBeside<Heads>;
   int64_t i = 0;
   for (; i + kVectors * 16 <= head_dim; i += kVectors * 16) {
-    gather_part<Dtype, Heads, kVectors>(softmax, weights, values, begin, step, count, i);
+    gather_part<Dtype, Heads, kVectors>(softmax, weights, values, begin, step, count, i, ahead);
   }
   for (; i < head_dim; i += 16) {
-    gather_part<Dtype, Heads, 1>(softmax, weights, values, begin, step, count, i);
+    gather_part<Dtype, Heads, 1>(softmax, weights, values, begin, step, count, i, ahead);
   }
 }
 

@@ -9,21 +9,21 @@
 namespace glm::GLM_ISA {
 namespace {
 
-constexpr int kShareTiles = 4;  // tiles that one thread works on while the columns are near
+constexpr int kShareHeads = 16;  // that one thread works on together, at most
 constexpr int64_t kLeastPiece = 512, kMostPieces = 16;  // columns of a piece; pieces of a row
 
 // Where heads stand in a row of the fused projection.
 struct HeadPlaces {
-  int64_t query, key, value;  // of the first query head of a key/value head, and of that
+  int64_t query, key, value;  // of a query head, and of the key/value head that it asks
 
-  HeadPlaces(const DecodeModel& m, int64_t kv_head) {
-    const int64_t group = m.num_heads / m.num_kv_heads;
+  HeadPlaces(const DecodeModel& m, int64_t head) {
+    const int64_t group = m.num_heads / m.num_kv_heads, kv_head = head / group;
     if (m.interleaved_heads) {
-      query = kv_head * (group + 2) * m.head_dim;
-      key = query + group * m.head_dim;
+      query = (head + 2 * kv_head) * m.head_dim;
+      key = (kv_head + 1) * group * m.head_dim + 2 * kv_head * m.head_dim;
       value = key + m.head_dim;
     } else {
-      query = kv_head * group * m.head_dim;
+      query = head * m.head_dim;
       key = (m.num_heads + kv_head) * m.head_dim;
       value = key + m.num_kv_heads * m.head_dim;
     }
@@ -47,10 +47,10 @@ struct Pieces {
   }
 };
 
-// What an item of the attention's work is: some query heads of a key/value head of a row, and a
-// piece of the columns.
+// What an item of the attention's work is: some tiles of query heads of a row, each of one key/value
+// head, and a piece of the columns.
 struct Share {
-  int64_t layer, row, kv_head, first_head, tiles, begin, end;
+  int64_t layer, row, first_tile, tiles, begin, end;
   bool is_last;  // takes the new column as well
 };
 
@@ -59,29 +59,22 @@ struct Partial {
   float *out, *tops, *totals;
 };
 
-// Attention of `tiles` times `Heads` query heads over a piece. Where there is but one piece, out is
+// Attention of a share's tiles of `Heads` query heads over its piece. Where there is but one piece,
 // the result, else what `merge` makes it of.
 template <int Dtype, int Heads>
 class Attend {
  public:
   Attend(const DecodeModel& m, const DecodeStep& s, const Share& share, const Projected& x)
-      : m_(m), s_(s), a_(share), step_(m.num_kv_heads * m.head_dim),
-        start_(share.row * s.capacity * step_ + share.kv_head * m.head_dim) {
-    const HeadPlaces at(m, share.kv_head);
-    const int64_t* place = s.positions + 2 * share.row;
+      : m_(m), s_(s), a_(share), step_(m.num_kv_heads * m.head_dim) {
     for (int64_t t = 0; t < a_.tiles; ++t) {
       for (int h = 0; h < Heads; ++h) {
-        float* q = queries_[t][h];
-        const int64_t head = a_.first_head + t * Heads + h;
-        std::memcpy(q, x.queries + at.query + head * m.head_dim, m.head_dim * sizeof(float));
-        if (x.rotates) rotate(m, place, q);
-        for (int64_t i = 0; i < m.head_dim; ++i) q[i] *= m.score_scale;
+        ask(x.queries + HeadPlaces(m, head(t) + h).query, x.rotates, queries_[t][h]);
         softmax_[t].top[h] = kLowest;
         softmax_[t].total[h] = 0;
         std::memset(softmax_[t].out[h], 0, m.head_dim * sizeof(float));
       }
+      if (a_.is_last) add_new(t, x);
     }
-    if (a_.is_last) add_new(x.qkv + at.key, x.qkv + at.value, x.rotates);
   }
 
   void run() {
@@ -91,61 +84,80 @@ class Attend {
   }
 
   void finish(bool is_all, const Partial& partial) const {
-    const int64_t H = m_.head_dim, group = m_.num_heads / m_.num_kv_heads;
+    const int64_t H = m_.head_dim;
     for (int64_t i = 0; i < a_.tiles * Heads; ++i) {
       const Softmax<Heads>& softmax = softmax_[i / Heads];
-      const int64_t head = a_.kv_head * group + a_.first_head + i;
       const float total = softmax.total[i % Heads], share = is_all ? 1.0f / total : 1.0f;
-      for (int64_t j = 0; j < H; ++j) partial.out[head * H + j] = softmax.out[i % Heads][j] * share;
+      float* out = partial.out + (head(0) + i) * H;
+      for (int64_t j = 0; j < H; ++j) out[j] = softmax.out[i % Heads][j] * share;
       if (is_all) continue;
-      partial.tops[head] = softmax.top[i % Heads];
-      partial.totals[head] = total;
+      partial.tops[head(0) + i] = softmax.top[i % Heads];
+      partial.totals[head(0) + i] = total;
     }
   }
 
  private:
-  // The new column; the first heads of a key/value head store it.
-  void add_new(const float* key, const float* value, bool rotates) {
-    const int64_t H = m_.head_dim;
-    float k_new[kMostHeadDim], v_new[kMostHeadDim];
-    std::memcpy(k_new, key, H * sizeof(float));
-    std::memcpy(v_new, value, H * sizeof(float));
-    if (rotates) rotate(m_, s_.positions + 2 * a_.row, k_new);
-    round_as_cache<Dtype>(k_new, H);
-    round_as_cache<Dtype>(v_new, H);
-    if (a_.first_head == 0) {
-      store_cache<Dtype>(k_new, H, s_.keys[a_.layer], start_ + s_.length * step_);
-      store_cache<Dtype>(v_new, H, s_.values[a_.layer], start_ + s_.length * step_);
-    }
-    over<kFloat32>(k_new, v_new, 0, 1);
+  int64_t head(int64_t tile) const { return (a_.first_tile + tile) * Heads; }
+
+  // Where the column `c` of a tile's key/value head lies in the cache.
+  int64_t column(int64_t tile, int64_t c) const {
+    const int64_t kv_head = head(tile) / (m_.num_heads / m_.num_kv_heads);
+    return (a_.row * s_.capacity + c) * step_ + kv_head * m_.head_dim;
   }
 
+  void ask(const float* from, bool rotates, float* query) const {
+    std::memcpy(query, from, m_.head_dim * sizeof(float));
+    if (rotates) rotate(m_, s_.positions + 2 * a_.row, query);
+    for (int64_t i = 0; i < m_.head_dim; ++i) query[i] *= m_.score_scale;
+  }
+
+  // The new column; the first tile of a key/value head stores it.
+  void add_new(int64_t tile, const Projected& x) {
+    const int64_t H = m_.head_dim, at = column(tile, s_.length);
+    const HeadPlaces places(m_, head(tile));
+    float k_new[kMostHeadDim], v_new[kMostHeadDim];
+    std::memcpy(k_new, x.qkv + places.key, H * sizeof(float));
+    std::memcpy(v_new, x.qkv + places.value, H * sizeof(float));
+    if (x.rotates) rotate(m_, s_.positions + 2 * a_.row, k_new);
+    round_as_cache<Dtype>(k_new, H);
+    round_as_cache<Dtype>(v_new, H);
+    if (head(tile) % (m_.num_heads / m_.num_kv_heads) == 0) {
+      store_cache<Dtype>(k_new, H, s_.keys[a_.layer], at);
+      store_cache<Dtype>(v_new, H, s_.values[a_.layer], at);
+    }
+    over<kFloat32>(tile, k_new, v_new, 0, 1, 0);
+  }
+
+  // Some columns at a time, of all tiles: those of a key/value head are near from the second on,
+  // and those of several lie side by side.
   void see(int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; c += kCacheColumns) {
       const int64_t count = end - c < kCacheColumns ? end - c : kCacheColumns;
-      over<Dtype>(s_.keys[a_.layer], s_.values[a_.layer], start_ + c * step_, count);
+      for (int64_t t = 0; t < a_.tiles; ++t) {
+        const int64_t at = column(t, c);
+        const int64_t next = t + 1 < a_.tiles ? column(t + 1, c) : column(0, c + kCacheColumns);
+        over<Dtype>(t, s_.keys[a_.layer], s_.values[a_.layer], at, count, next - at);
+      }
     }
   }
 
-  // Some columns, once for each tile: from the second on they are in the nearest cache.
   template <int Stored>
-  void over(const void* keys, const void* values, int64_t at, int64_t count) {
+  void over(int64_t tile, const void* keys, const void* values, int64_t at, int64_t count,
+            int64_t ahead) {
     float scores[Heads][kCacheColumns];
-    for (int64_t t = 0; t < a_.tiles; ++t) {
-      const float* q[Heads];
-      for (int h = 0; h < Heads; ++h) q[h] = queries_[t][h];
-      score<Stored, Heads>(q, keys, at, step_, count, m_.head_dim, scores);
-      weigh<Heads>(softmax_[t], scores, count, m_.head_dim);
-      gather<Stored, Heads>(softmax_[t], scores, values, at, step_, count, m_.head_dim);
-    }
+    const float* q[Heads];
+    for (int h = 0; h < Heads; ++h) q[h] = queries_[tile][h];
+    score<Stored, Heads>(q, keys, at, step_, count, m_.head_dim, scores, ahead);
+    weigh<Heads>(softmax_[tile], scores, count, m_.head_dim);
+    gather<Stored, Heads>(softmax_[tile], scores, values, at, step_, count, m_.head_dim, ahead);
   }
 
   const DecodeModel& m_;
   const DecodeStep& s_;
   const Share& a_;
-  const int64_t step_, start_;
-  float queries_[kShareTiles][Heads][kMostHeadDim];
-  Softmax<Heads> softmax_[kShareTiles];
+  const int64_t step_;
+  float queries_[kShareHeads / Heads][Heads][kMostHeadDim];
+  Softmax<Heads> softmax_[kShareHeads / Heads];
 };
 
 template <int Dtype, int Heads>
