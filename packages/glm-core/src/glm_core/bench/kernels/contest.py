@@ -17,7 +17,7 @@ from glm_core.bench.kernels.goal import Goal
 
 logger = logging.getLogger(__name__)
 
-ROUND_SECONDS = 0.03
+ROUND_SECONDS = 0.02
 """A contender repeats a call until its share of a round takes about this long."""
 MOST_CALLS = 100
 FEWEST_ROUNDS = 3
@@ -48,11 +48,9 @@ class Contender:
     """Of one computation, a number for each round."""
 
     def warm_up(self, watch: Watch) -> None:
-        """Finds out how many calls make a round."""
+        """Finds out how many calls make a round; the first call has been made before."""
         self._next: Iterator[Call] = cycle(self.calls)
         taken = watch([next(self._next)])
-        if taken < ROUND_SECONDS:  # it compiled or allocated something in its first call, perhaps
-            taken = watch([next(self._next)])
         most = len(self.calls) if len(self.calls) > 1 else MOST_CALLS
         self._repeats = max(1, min(most, math.ceil(ROUND_SECONDS / max(taken, 1e-7))))
 

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 FUSED = fused.CASES | attention.CASES
 OPS = (*products.FORMATS, *FUSED, *memory.OPS)
-BUDGET_SECONDS = 5.0
+BUDGET_SECONDS = 2.5
 """Of a contest: rounds are left out where it would take longer, but three stay."""
 
 
@@ -60,8 +60,8 @@ def _fits(op: str, pattern: str) -> bool:
     return fnmatchcase(op, pattern) if set(pattern) & set("*?[") else pattern in op
 
 
-def measure(plan: Plan, of_size: Sizes | None = None) -> list[KernelRow]:
-    """Measures everything of a plan.
+def measure(plan: Plan, of_size: Sizes | None = None) -> Iterator[list[KernelRow]]:
+    """Measures everything of a plan, and gives the rows of each kernel once they are there.
 
     Args:
         plan: what, where and how often.
@@ -75,25 +75,23 @@ def measure(plan: Plan, of_size: Sizes | None = None) -> list[KernelRow]:
     with _threads(plan.threads):
         if plan.device.type == "cpu":
             keep_freed_memory()  # as in training: no side pays for page faults of temporaries
-        return _measure(plan, ops, of_size)
+        yield from _measure(plan, ops, of_size)
 
 
-def _measure(plan: Plan, ops: Sequence[str], of_size: Sizes) -> list[KernelRow]:
+def _measure(plan: Plan, ops: Sequence[str], of_size: Sizes) -> Iterator[list[KernelRow]]:
     machine, watch = describe(plan.device), stopwatch(plan.device)
-    rows: list[KernelRow] = []
     progress = Progress(_count(plan, ops, of_size))
     for contest in _contests(plan, ops, of_size):
         contest.run(plan.rounds, watch, plan.budget_seconds)
-        rows += rows_of(contest, machine)
+        yield rows_of(contest, machine)
         progress.done(f"{contest.op} {contest.shape} {contest.dtype} {contest.part}")
     if memory.WEIGHTS_OP in ops:
-        rows += memory.weights(machine)
+        yield list(memory.weights(machine))
         progress.done(memory.WEIGHTS_OP)
     if memory.LOSS_OP in ops:
         for dtype in plan.dtypes:
-            rows += memory.losses(of_size, dtype, plan.device, machine)
+            yield list(memory.losses(of_size, dtype, plan.device, machine))
             progress.done(memory.LOSS_OP)
-    return rows
 
 
 def _contests(plan: Plan, ops: Sequence[str], of_size: Sizes) -> Iterator[Contest]:
