@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from glm_core import cli
 from glm_core.bench import decode
 from glm_core.bench.contender import Contender
 from glm_core.bench.decode import Plan, measure, ratios, shape_config
+from glm_core.bench.decode_table import as_table
 
 SCRIPT = """
 import json, sys
@@ -45,7 +47,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_rows_compare_round_by_round_when_all_have_run(
     scripted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, memory: int
 ) -> None:
-    monkeypatch.setattr(decode, "available_bytes", lambda: memory)
+    monkeypatch.setattr(decode, "available_bytes", lambda device: memory)
     rows = measure(Plan(shape="chatglm3-6b", layers=2, rounds=2, threads=1), decode.PEERS)
     assert {row.contender: row.ratio for row in rows} == {
         "ours": 1.0,
@@ -72,6 +74,23 @@ def test_ours_is_measured_with_8_bits_too_when_a_prompt_is_read(
     assert rows[0].tokens == 0
     assert ratios(rows) == {"llama.cpp": 2.0}
     assert ratios(rows, eight_bit=True) == {"llama.cpp": 4.0}
+
+
+def test_gpu_has_peers_and_goals_of_its_own(
+    scripted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "available_bytes", lambda device: 1 << 60)
+    monkeypatch.setattr(decode, "graphics_processor", lambda: "GPU; sm90")
+    rows = measure(Plan(shape="chatglm3-6b", rounds=1, device="cuda"), decode.GPU_PEERS)
+    assert {job["device"] for job in scripted} == {"cuda"} and rows[0].cpu == "GPU; sm90"
+    assert ratios(rows) == {"compiled-int4": 4.0, "compiled-bf16": 4.0}
+    text = as_table(rows)
+    assert "ours / compiled-int4: 4.00; goal 1.2, met" in text
+    assert "ours reads its weights at 27% of the bandwidth; goal 80%, missed by 67%" in text
+    with pytest.raises(ValueError, match="names 'llama.cpp': on cuda, choose from compiled-int4"):
+        measure(Plan(shape="10m", device="cuda"), ["llama.cpp"])
+    with pytest.raises(ValueError, match="--prompt is 9: reading prompts is measured on the CPU"):
+        measure(Plan(shape="10m", device="cuda", prompt=9), [])
 
 
 @pytest.mark.parametrize(("bits", "variants"), [(8, ["Q8_0"]), (32, ["Q4_0", "Q4_K"])])
@@ -122,11 +141,19 @@ def test_rows_and_ratios_are_printed_when_the_command_runs(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--against", "vllm"], "--against names 'vllm': choose from llama.cpp, chatglm.cpp"),
+        (
+            ["--against", "vllm"],
+            "--against names 'vllm': on cpu, choose from llama.cpp, chatglm.cpp",
+        ),
         (["--model-shape", "gpt-5"], "model preset 'gpt-5' is unknown"),
         (["--layers", "29"], "--layers is 29: chatglm3-6b has 28"),
         (["--batch", "0"], "--batch is 0: it must be at least 1"),
         (["--bits", "16"], "--bits is 16: bench decode takes one of 32, 8, 4"),
+        pytest.param(
+            ["--device", "cuda"],
+            "--device is 'cuda', but torch sees no",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         (["--prompt", "0"], "--prompt is 0: it must be at least 1"),
         (["--model-shape", "10m", "--prompt", "513"], "--prompt is 513: 10m has 512 positions"),
     ],

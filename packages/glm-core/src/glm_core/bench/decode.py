@@ -20,7 +20,7 @@ import torch
 
 from glm_core.bench.contender import Contender
 from glm_core.bench.ggml_peers import CHATGLM_CPP, LLAMA_CPP, environment_of, ggml_contender
-from glm_core.bench.machine import available_bytes, has_amx, processor
+from glm_core.bench.machine import available_bytes, graphics_processor, has_amx, processor
 from glm_core.bench.shapes import TRAIN_SHAPES
 from glm_core.model.config import TransformerConfig
 from glm_core.model.presets import preset
@@ -31,7 +31,9 @@ logger = logging.getLogger(__name__)
 OURS, READ = "ours", "read"
 EIGHT_BIT = "8-bit"
 """The variant of ours that rounds the activations of a prompt as llama.cpp does."""
+COMPILED_INT4, COMPILED_BF16 = "compiled-int4", "compiled-bf16"
 PEERS = (LLAMA_CPP, CHATGLM_CPP, "torch-int4", "transformers")
+GPU_PEERS = (COMPILED_INT4, COMPILED_BF16)
 VARIANTS = {
     (LLAMA_CPP, 8): ("Q8_0",),
     (LLAMA_CPP, 4): ("Q4_0", "Q4_K"),
@@ -63,6 +65,8 @@ class Plan:
     threads: int = 2
     bits: int = 4
     """Of our weights: 4 (groups of 32), 8 (rows), or 32 (fp32, not quantized)."""
+    device: str = "cpu"
+    """Or cuda."""
     with_amx: bool = True
     """False: contenders that can use AMX must not."""
 
@@ -131,9 +135,14 @@ def measure(plan: Plan, against: Sequence[str], set_up: bool = False) -> list[De
     Raises:
         ValueError: there is no such shape or peer, or the shape cannot hold such a prompt.
     """
-    unknown = sorted(set(against) - set(PEERS))
+    peers = PEERS if plan.device == "cpu" else GPU_PEERS
+    unknown = sorted(set(against) - set(peers))
     if unknown:
-        raise ValueError(f"--against names {unknown[0]!r}: choose from {', '.join(PEERS)}")
+        raise ValueError(
+            f"--against names {unknown[0]!r}: on {plan.device}, choose from {', '.join(peers)}"
+        )
+    if plan.prompt and plan.device != "cpu":
+        raise ValueError(f"--prompt is {plan.prompt}: reading prompts is measured on the CPU alone")
     config = shape_config(plan.shape, plan.layers)
     if plan.prompt and not plan.layers:
         config = replace(config, num_layers=min(config.num_layers, PROMPT_LAYERS))
@@ -148,6 +157,7 @@ def measure(plan: Plan, against: Sequence[str], set_up: bool = False) -> list[De
         "prompt": plan.prompt,
         "tokens": plan.tokens,
         "threads": plan.threads,
+        "device": plan.device,
         "bits": plan.bits,
         "amx": amx,
     }
@@ -160,7 +170,7 @@ def measure(plan: Plan, against: Sequence[str], set_up: bool = False) -> list[De
             contender = _contender({**job, "contender": peer, "variant": variant})
             contender.reason = failed or contender.reason
             contenders.append(contender)
-    load = _run_rounds(contenders, plan.rounds, _fit_together(config, contenders, plan.bits))
+    load = _run_rounds(contenders, plan.rounds, _fit_together(config, contenders, plan))
     return [_row(contender, contenders, load) for contender in contenders[1:]]
 
 
@@ -215,15 +225,15 @@ def _run_rounds(contenders: Sequence[Contender], rounds: int, together: bool) ->
     return statistics.fmean(loads)
 
 
-def _fit_together(config: TransformerConfig, contenders: Sequence[Contender], bits: int) -> bool:
+def _fit_together(config: TransformerConfig, contenders: Sequence[Contender], plan: Plan) -> bool:
     parameters = count_parameters(config)
-    per_weight = {READ: 0.0, OURS: bits / 8 * 1.2, "transformers": 2.0}
+    per_weight = {READ: 0.0, OURS: plan.bits / 8 * 1.2, "transformers": 2.0, COMPILED_BF16: 2.0}
     need = sum(
         parameters * per_weight.get(c.job["contender"], 0.7) + 2e9
         for c in contenders
         if not c.reason
     )
-    return need < _SHARE_OF_MEMORY * available_bytes()
+    return need < _SHARE_OF_MEMORY * available_bytes(plan.device)
 
 
 def _row(contender: Contender, contenders: Sequence[Contender], load: float) -> DecodeRow:
@@ -251,7 +261,7 @@ def _row(contender: Contender, contenders: Sequence[Contender], load: float) -> 
         threads=job["threads"],
         load=load,
         torch=torch.__version__,
-        cpu=processor(job["amx"]),
+        cpu=processor(job["amx"]) if job["device"] == "cpu" else graphics_processor(),
         reason=contender.reason,
     )
 

@@ -37,36 +37,51 @@ Round = Callable[[], float]
 
 def ours(job: Mapping[str, Any]) -> tuple[About, Round]:
     """This repository: group-wise int4, int8 rows, or fp32."""
-    model, config = random_model(shape_config(job["shape"], job["layers"])), None
-    bits: ActivationBits = 8 if job.get("variant") == EIGHT_BIT else 15
-    about = {"weights": "fp32", "activations": "fp32"}
     if job["bits"] == 32:
-        fill_(model.float())
-    else:
-        group = GROUP if job["bits"] == 4 else 0
-        # the embeddings are read one row at a time: only as a head do they count
-        config = QuantizeConfig(bits=job["bits"], group=group, embeddings=True, head=True)
-        quantize_(model, config)
+        model = random_model(shape_config(job["shape"], job["layers"])).float()
         fill_(model)
+        about = {"weights": "fp32", "activations": "fp32"}
+    else:
+        model, weights = quantized_model(job)
+        bits: ActivationBits = 8 if job.get("variant") == EIGHT_BIT else 15
         set_prompt_activation_bits(model, bits)
-        about = {"weights": str(config.layout), "activations": f"bf16; {bits} bits in products"}
+        about = {"weights": weights, "activations": f"bf16; {bits} bits in products"}
     return about | {"bytes": bytes_read(model)}, rounds_of(model, job)
+
+
+def quantized_model(job: Mapping[str, Any]) -> tuple[Transformer, str]:
+    """Our model with weights of the job's bits, and what these are."""
+    model = random_model(shape_config(job["shape"], job["layers"]))
+    group = GROUP if job["bits"] == 4 else 0
+    # the embeddings are read one row at a time: only as a head do they count
+    config = QuantizeConfig(bits=job["bits"], group=group, embeddings=True, head=True)
+    quantize_(model, config)
+    fill_(model)
+    return model, str(config.layout)
 
 
 def torch_int4(job: Mapping[str, Any]) -> tuple[About, Round]:
     """The same loop, with bf16 activations and every matrix in torch's own int4 product."""
+    model = model_of_products(job, TorchInt4Linear)
+    about = {"weights": f"int4 groups of {GROUP} by torch's product", "activations": "bf16"}
+    return about | {"bytes": bytes_read(model)}, rounds_of(model, job)
+
+
+def model_of_products(
+    job: Mapping[str, Any], kind: Callable[[nn.Linear], nn.Module]
+) -> Transformer:
+    """Our model with another kind of module in place of every linear layer and of the head."""
     model = random_model(shape_config(job["shape"], job["layers"]))
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
             owner = model.get_submodule(name.rpartition(".")[0])
-            setattr(owner, name.rpartition(".")[2], TorchInt4Linear(module))
+            setattr(owner, name.rpartition(".")[2], kind(module))
     fill_(model)
     if model.output_layer is None:  # torch's product cannot look rows up: the head is a copy
         head = nn.Linear(model.config.hidden_size, model.config.vocab_size, bias=False)
-        model.output_layer = TorchInt4Linear(head)  # type: ignore[assignment]
+        model.output_layer = kind(head)  # type: ignore[assignment]
     model.logits = model.output_layer.__call__  # type: ignore[method-assign, operator]
-    about = {"weights": f"int4 groups of {GROUP} by torch's product", "activations": "bf16"}
-    return about | {"bytes": bytes_read(model)}, rounds_of(model, job)
+    return model
 
 
 def transformers(job: Mapping[str, Any]) -> tuple[About, Round]:
@@ -217,11 +232,20 @@ RUNNERS = {
 }
 
 
+def runners(device: str) -> Mapping[str, Callable[[Mapping[str, Any]], tuple[About, Round]]]:
+    """The contenders of a device, by name."""
+    if device == "cpu":
+        return RUNNERS
+    from glm_core.bench import decode_gpu
+
+    return decode_gpu.RUNNERS
+
+
 def main() -> None:
     """Builds the contender of the command line's job and serves rounds until the input ends."""
     job = json.loads(sys.argv[1])
     torch.set_num_threads(job["threads"])
-    about, run = RUNNERS[job["contender"]](job)
+    about, run = runners(job["device"])[job["contender"]](job)
     print(json.dumps(about), flush=True)
     for _ in sys.stdin:
         print(json.dumps({"rate": run()}), flush=True)

@@ -27,8 +27,15 @@ def has_amx() -> bool:
     return " amx_int8" in _cpuinfo()
 
 
-def available_bytes() -> int:
+def graphics_processor() -> str:
+    """The GPU's name and compute capability."""
+    return "{}; sm{}{}".format(torch.cuda.get_device_name(), *torch.cuda.get_device_capability())
+
+
+def available_bytes(device: str = "cpu") -> int:
     """Memory that new processes can have; 8 GiB where the system does not tell."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return 8 << 30

@@ -22,6 +22,7 @@ EXAMPLE = """\
   glm bench decode --model-shape chatglm3-6b --against llama.cpp,torch-int4,transformers
   glm bench decode --setup-peers --against llama.cpp,chatglm.cpp   # installs them into .bench/
   glm bench decode --prompt 512 --against llama.cpp
+  glm bench decode --device cuda --tokens 128
   glm bench decode --model-shape 10m --against transformers --bits 32
   glm bench kernels --dtype fp32 --dtype bf16 --csv docs/benchmarks/kernels.csv
   glm bench kernels --only linear_int4,rms_norm --rounds 20 --dtype fp32
@@ -36,6 +37,8 @@ DEFAULTS: dict[str, dict[str, int]] = {
     "offload": {"layers": 12, "bits": 16, "tokens": 8},
 }
 """What a flag is where it is not given, by what is measured."""
+AGAINST = {"cpu": "llama.cpp,torch-int4,transformers", "cuda": "compiled-int4,compiled-bf16"}
+"""Whom decoding is compared with, by device."""
 CHOICES = {"decode": (32, 8, 4), "offload": (16, 8, 4)}
 """Bits of a weight."""
 
@@ -85,9 +88,8 @@ def _add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--against",
-        default="llama.cpp,torch-int4,transformers",
-        help="decode: which of llama.cpp, chatglm.cpp, torch-int4 and transformers, with commas "
-        "between",
+        help="decode: which of llama.cpp, chatglm.cpp, torch-int4 and transformers (all but "
+        "chatglm.cpp), with commas between; cuda: compiled-int4 and compiled-bf16 (both)",
     )
     parser.add_argument(
         "--setup-peers",
@@ -205,7 +207,9 @@ def _decode(args: argparse.Namespace, threads: int) -> int:
     from glm_core.bench.decode import DecodeRow, Plan, measure
     from glm_core.bench.decode_table import as_result, as_table
     from glm_core.bench.train import append_csv, check_columns, current_commit
+    from glm_core.train.precision import resolve_device
 
+    device = resolve_device("cpu" if args.device == "auto" else args.device, "--device").type
     make_folder(args.csv.parent, "--csv")
     check_columns(DecodeRow, args.csv)
     plan = Plan(
@@ -217,9 +221,11 @@ def _decode(args: argparse.Namespace, threads: int) -> int:
         tokens=args.tokens,
         threads=threads,
         bits=args.bits,
+        device=device,
         with_amx=not args.no_amx,
     )
-    peers = [name.strip() for name in args.against.split(",") if name.strip()]
+    against = AGAINST[device] if args.against is None else args.against
+    peers = [name.strip() for name in against.split(",") if name.strip()]
     commit = current_commit()
     rows = measure(plan, peers, args.setup_peers)
     append_csv(rows, args.csv, commit)

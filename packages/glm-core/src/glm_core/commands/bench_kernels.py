@@ -21,7 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="kernels: ops whose name contains this or fits it (*, ?), with commas between",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: for kernels a GPU where there is one, for decode the CPU",
+    )
     parser.add_argument(
         "--dtype",
         action="append",
