@@ -253,7 +253,7 @@ def test_model_is_left_to_its_forward_when_a_graph_would_not_be_right(
     assert why_not(model) is None
     change(model)
     assert reason in str(why_not(model))
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="glm_core.infer.graph_decode"):
         assert graph_decoder(model) is None
     assert f"by the model's own forward: {why_not(model)}" in caplog.text
 
