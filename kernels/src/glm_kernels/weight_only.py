@@ -130,8 +130,9 @@ def linear_weight_only(
     """``x W^T + b``; gradients reach x and the bias.
 
     The compiled kernels round each group of activations to integers with one scale: of 15 bits,
-    practically exact (relative error 1e-4), or of 8 bits, faster for many rows (5e-3). NaN or
-    infinity in a row of x gives NaN in all of that row of the result.
+    practically exact (relative error 1e-4), or of 8 bits, faster for many rows (5e-3) where there
+    is no AMX; with it, many rows always have 15. NaN or infinity in a row of x gives NaN in all of
+    that row of the result.
 
     Args:
         x: [..., K], fp32, bf16 or fp16.

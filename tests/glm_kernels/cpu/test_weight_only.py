@@ -34,7 +34,7 @@ LAYOUTS = [
 ]
 SHAPES = [(1, 128, 1), (3, 256, 37), (8, 384, 16), (9, 128, 50), (21, 640, 33)]
 TOLERANCE = {
-    (torch.float32, 15): 4e-5,  # measured 1.7e-5
+    (torch.float32, 15): 1e-4,  # measured 1.7e-5, with AMX 3.9e-5
     (torch.float32, 8): 5e-3,  # measured 2.4e-3
     (torch.bfloat16, 15): 2e-3,  # measured 9.6e-4: rounding of the result
     (torch.float16, 15): 2e-4,  # measured 1.1e-4

@@ -9,8 +9,9 @@
 //
 // Activations become integers q = round(x / scale), one scale for each group of columns of each row:
 // |q| <= 127 in one int8 plane, or |q| <= 16256 in two, q = 128 * upper + lower. All sums of a group
-// are exact in int32 (at most 255 * 16256 * 128 < 2^30, twice with a zero point), so every
-// instruction set computes the same ones; only the fp32 sum over the groups may round differently.
+// are exact in int32 (at most 255 * 16256 * 128 < 2^30, twice with a zero point), so all vectors
+// compute the same ones; only the fp32 sum over the groups may round differently. Tiles have an order
+// and a rounding of their own, see weight_only_amx.cpp.
 #pragma once
 
 #include <cstdint>
@@ -95,7 +96,7 @@ inline float group_scale(const float* x, int64_t count, float* inverse) {
 
 // Quantizes one unit into its planes, `plane_step` bytes apart, and returns the sum of q.
 template <int Planes>
-inline int32_t quantize_unit(const float* x, float inverse, int8_t* out) {
+inline int32_t quantize_unit(const float* __restrict x, float inverse, int8_t* __restrict out, int64_t plane_step) {
   constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the last bits
   int32_t sum = 0;
   for (int i = 0; i < kUnit; ++i) {
@@ -106,7 +107,7 @@ inline int32_t quantize_unit(const float* x, float inverse, int8_t* out) {
     } else {
       const int32_t lower = ((q + 64) & 127) - 64;
       out[i] = static_cast<int8_t>((q - lower) >> 7);
-      out[kUnit + i] = static_cast<int8_t>(lower);
+      out[plane_step + i] = static_cast<int8_t>(lower);
     }
   }
   return sum;
@@ -132,32 +133,27 @@ void quantize_groups(const LinearArguments& a, const Sizes& size, int64_t x_begi
     for (int64_t u = 0; u * kUnit < count; ++u) {
       const int64_t unit = g * size.group_units + u;
       int8_t* out = tile.levels + (unit * tile_rows + row) * Planes * kUnit;
-      sum += quantize_unit<Planes>(values + u * kUnit, inverse, out);
+      sum += quantize_unit<Planes>(values + u * kUnit, inverse, out, kUnit);
     }
     tile.sums[g * tile_rows + row] = sum;
   }
 }
 
-// One thread's buffer for quantized activations. It only grows, so that a call allocates nothing.
-class Workspace {
+// Memory of one thread, which only grows, so that a call allocates nothing.
+template <typename T>
+class Memory {
  public:
-  ~Workspace() { std::free(data_); }
+  ~Memory() { std::free(data_); }
 
-  // Returns where the activations of `rows` rows go; levels is null when there is no memory.
-  Activations activations(const Sizes& size, int64_t rows, int planes) {
-    const int64_t levels = rows * size.units * kUnit * planes;
-    const int64_t numbers = rows * size.groups;
-    const int64_t bytes = levels + numbers * int64_t(sizeof(float) + sizeof(int32_t)) + 64;
+  // Returns at least so many bytes, at a cache line's begin; null when there are not as many.
+  T* get(int64_t bytes) {
     if (bytes > capacity_) {
       std::free(data_);
-      data_ = std::malloc(static_cast<size_t>(bytes));
-      capacity_ = data_ ? bytes : 0;
+      capacity_ = (bytes + 63) / 64 * 64;
+      data_ = std::aligned_alloc(64, static_cast<size_t>(capacity_));
+      if (!data_) capacity_ = 0;
     }
-    if (!data_) return {nullptr, nullptr, nullptr};
-    const auto start = (reinterpret_cast<uintptr_t>(data_) + 63) / 64 * 64;  // a cache line's
-    auto* q = reinterpret_cast<int8_t*>(start);
-    auto* scales = reinterpret_cast<float*>(q + levels);
-    return {q, scales, reinterpret_cast<int32_t*>(scales + numbers)};
+    return static_cast<T*>(data_);
   }
 
  private:
@@ -165,22 +161,32 @@ class Workspace {
   int64_t capacity_ = 0;
 };
 
+// Returns where the activations of `rows` rows go; levels is null when there is no memory.
+inline Activations activations(Memory<int8_t>& memory, const Sizes& size, int64_t rows, int planes) {
+  const int64_t levels = rows * size.units * kUnit * planes, numbers = rows * size.groups;
+  int8_t* q = memory.get(levels + numbers * int64_t(sizeof(float) + sizeof(int32_t)));
+  auto* scales = reinterpret_cast<float*>(q + levels);
+  return {q, scales, reinterpret_cast<int32_t*>(scales + numbers)};
+}
+
 // The part of the activations that holds the tile beginning at row `row`.
 inline Activations tile_at(const Activations& all, const Sizes& size, int64_t row, int planes) {
   return {all.levels + row * size.units * kUnit * planes, all.scales + row * size.groups,
           all.sums + row * size.groups};
 }
 
-// Adds the bias to the results of a block, [row][16], and writes them to y.
-inline void finish(const LinearArguments& a, float (*results)[kBlock], int64_t first_row,
-                   int64_t rows, int64_t block) {
+// Adds the bias to the results of a row with a block and writes them to y.
+inline void finish_row(const LinearArguments& a, float* results, int64_t row, int64_t block) {
   const int64_t column = block * kBlock, rest = a.out_features - column;
   const int64_t count = rest < kBlock ? rest : kBlock;
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t i = 0; a.bias && i < count; ++i) {
-      results[r][i] += element(a.bias, a.bias_dtype, column + i);
-    }
-    write(results[r], a.x_dtype, (first_row + r) * a.out_features + column, count, a.out);
+  for (int64_t i = 0; a.bias && i < count; ++i) {
+    results[i] += element(a.bias, a.bias_dtype, column + i);
+  }
+  const int64_t at = row * a.out_features + column;
+  if (count == kBlock) {  // known to the compiler: one store
+    write(results, a.x_dtype, at, kBlock, a.out);
+  } else {
+    write(results, a.x_dtype, at, count, a.out);
   }
 }
 

@@ -139,7 +139,7 @@ void linear_chunk(const LinearArguments& a, const Sizes& size, const Activations
         multiply<Bits, Planes>(count, blocks, a, size, block, tile_at(all, size, row, Planes),
                                results);
         for (int64_t b = 0; b < blocks; ++b) {
-          finish(a, results[b].of, begin + row, count, block + b);
+          for (int64_t r = 0; r < count; ++r) finish_row(a, results[b].of[r], begin + row + r, block + b);
         }
       }
     }
@@ -148,10 +148,10 @@ void linear_chunk(const LinearArguments& a, const Sizes& size, const Activations
 
 template <int Bits, int Planes>
 int linear_of(const LinearArguments& a) {
-  static thread_local Workspace workspace;
+  static thread_local Memory<int8_t> memory;
   const Sizes size(a);
   const int64_t chunk = chunk_rows(a, size, kTileRows);
-  const Activations all = workspace.activations(size, chunk, Planes);
+  const Activations all = activations(memory, size, chunk, Planes);
   if (!all.levels) return 1;
   for (int64_t begin = 0; begin < a.rows; begin += chunk) {
     const int64_t rest = a.rows - begin;
