@@ -17,7 +17,6 @@ import logging
 import os
 import platform
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -136,16 +135,16 @@ def write_table(table: Table, device: torch.device, path: Path) -> None:
     head = {"format": FORMAT, "device": device_name(device), "torch": torch.__version__}
     content = {**head, "configs": table.configs, "rankings": table.rankings}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with open(temporary, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=1)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     forget()
 
@@ -192,7 +191,9 @@ def _found(device: torch.device, num_threads: int) -> Table:
     if not path.exists():
         return _EMPTY
     try:
-        return read_table(path, device)
+        table = read_table(path, device)
+        logger.debug("automatic choices follow %s", path)
+        return table
     except ValueError as error:
         logger.warning("the built-in choices hold: %s; %s, or delete the file", error, REMEDY)
         return _EMPTY

@@ -50,11 +50,19 @@ def test_next_run_takes_what_was_faster():
     assert path == measured.default_path(CPU)
     assert chosen(Causal()) == "eager"
     with torch.no_grad():
-        assert chosen(PrefixLM((3, 4)), 500, torch.bfloat16) == "eager"
-        assert chosen(Full(), q_len=1) == "eager"
-    # Longer than all that was measured.
-    assert chosen(Full(), 9000) == "eager"
+        assert chosen(PrefixLM((3, 4)), 100, torch.bfloat16) == "eager"
+        assert chosen(Full(), 300, q_len=1) == "eager"
+        # Longer than all that was measured.
+        assert chosen(Full(), 9000, q_len=1) == "eager"
     assert chosen(Full(), dtype=torch.float64) == "sdpa"
+
+
+def test_eager_is_no_choice_where_it_takes_much_memory():
+    tune(CPU, sizes=TINY, watch=watch_of({"eager": 0.01}))
+    assert chosen(Causal(), 255) == "eager"
+    assert chosen(Causal(), 256) == "sdpa"
+    with torch.no_grad():
+        assert chosen(Causal(), 256) == "sdpa"
 
 
 def test_built_in_choice_stays_when_nothing_is_clearly_faster():
@@ -85,7 +93,8 @@ def test_log_tells_what_was_chosen_against_what(caplog):
         tune(CPU, sizes=TINY, watch=watch_of({"eager": 0.25}))
     line = "attention decode packed half 512: eager, 4.00 times as fast as sdpa"
     assert line in caplog.text
-    assert "48 of 48 choices differ from the built-in ones" in caplog.text
+    assert "attention training full single 512: sdpa, as built in" in caplog.text
+    assert "32 of 48 choices differ from the built-in ones" in caplog.text
 
 
 def test_rest_keeps_its_built_in_choice_when_the_budget_is_used_up(caplog):

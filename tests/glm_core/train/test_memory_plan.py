@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from glm_core.model import Transformer
@@ -27,9 +28,10 @@ def test_parts_are_four_bytes_per_parameter_when_fp32() -> None:
     assert plan.total == sum(value for name, value in plan.to_dict().items() if name != "total")
 
 
-def test_estimate_is_near_what_autograd_saves_when_measured() -> None:
-    trainer = TrainerConfig(precision="fp32", device="cpu", micro_batch_size=2)
-    model = Transformer(MODEL)
+@pytest.mark.parametrize("attention", ["auto", "eager"])
+def test_estimate_is_near_what_autograd_saves_when_measured(attention: str) -> None:
+    trainer = TrainerConfig(precision="fp32", device="cpu", micro_batch_size=2, attention=attention)
+    model = Transformer(MODEL, attention)
     parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
     saved: dict[int, int] = {}
 

@@ -53,7 +53,7 @@ CPU = Sizes(
         training=replace(TRAIN_SHAPES["10m"], batch_size=2),
         decoding=replace(TRAIN_SHAPES["50m"], hidden_size=1024, num_heads=16, num_layers=2),
         columns=256,
-        rows=(4, 8, 12, 16, 24, 32, 48, 64),
+        rows=(4, 8, 12, 16, 24, 32, 48, 64, 96, 128),
     ),
 )
 

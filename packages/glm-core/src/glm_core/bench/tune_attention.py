@@ -126,9 +126,15 @@ def _available(names: tuple[str, ...], request: MaskRequest) -> Iterator[str]:
 
 
 def _contenders(case: Case, request: MaskRequest) -> list[str]:
-    """Returns what could serve: flex on a GPU in training alone, where shapes repeat, as it
-    compiles for each; Triton on GPUs alone, elsewhere it would be interpreted."""
+    """Returns what could serve.
+
+    flex on a GPU in training alone, where shapes repeat, as it compiles for each. Triton on GPUs
+    alone, elsewhere it would be interpreted. eager where the weights of all pairs take little
+    memory: what is faster must not make a run fail that fitted before.
+    """
     left_out = set()
+    if case.use != "decode" and request.kv_len > LENGTHS[0]:
+        left_out.add("eager")
     if request.device.type == "cuda" and case.use != "training":
         left_out.add("flex")
     if request.device.type != "cuda":

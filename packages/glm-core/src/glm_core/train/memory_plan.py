@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from glm_core.model.config import TransformerConfig
 from glm_core.model.size import count_parameters
 from glm_core.train.precision import resolve_device, resolve_precision
-from glm_core.train.trainer_config import Precision, TrainerConfig
+from glm_core.train.trainer_config import AttentionChoice, Precision, TrainerConfig
 
 _FP32 = 4
 
@@ -43,6 +43,8 @@ def plan_memory(model: TransformerConfig, trainer: TrainerConfig, seq_length: in
     precision = resolve_precision(trainer.precision, resolve_device(trainer.device))
     element = _FP32 if precision is Precision.fp32 else 2
     tokens = trainer.micro_batch_size * seq_length
+    # the other backends compute the weights of attention again in the backward
+    pairs = seq_length * model.num_heads if trainer.attention is AttentionChoice.eager else 0
     return MemoryPlan(
         weights=_FP32 * count,
         gradients=_FP32 * count,
@@ -50,18 +52,22 @@ def plan_memory(model: TransformerConfig, trainer: TrainerConfig, seq_length: in
         ema=_FP32 * count if trainer.ema_decay else 0,
         low_precision_weights=0 if precision is Precision.fp32 else element * count,
         activations=tokens
-        * _activation_bytes(model, element, recompute=trainer.activation_checkpointing),
+        * _activation_bytes(model, element, pairs, recompute=trainer.activation_checkpointing),
     )
 
 
-def _activation_bytes(model: TransformerConfig, element: int, *, recompute: bool) -> int:
+def _activation_bytes(
+    model: TransformerConfig, element: int, pairs: int, *, recompute: bool
+) -> int:
     """Bytes per token that the blocks keep; the residual stream stays fp32 under autocast."""
     heads = model.num_heads + 2 * model.num_kv_heads
     rotated = heads if model.is_rotary else 0
     attention = (heads + rotated + model.num_heads) * model.head_dim
     gates = 2 if model.is_gated else 1
     mlp = (gates + 1) * model.ffn_hidden_size
-    block = 2 * model.hidden_size * _FP32 + (2 * model.hidden_size + attention + mlp) * element
+    block = (
+        2 * model.hidden_size * _FP32 + (2 * model.hidden_size + attention + mlp + pairs) * element
+    )
     if recompute:
         # the inputs of all blocks, and everything of the one that is being recomputed
         return model.num_blocks * model.hidden_size * _FP32 + block
