@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -25,11 +26,17 @@ if not torch.cuda.is_available():
 
 @pytest.fixture(autouse=True)
 def fixed_seed() -> Iterator[None]:
-    """Each test starts from the same random state, and leaves torch's settings as they were."""
+    """Each test starts from the same random state, and leaves torch's settings and the library's
+    logging, which the glm command sets up, as they were."""
     threads = torch.get_num_threads()
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+    for name in ("glm_core", "glm_kernels"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
