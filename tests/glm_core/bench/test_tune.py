@@ -8,12 +8,15 @@ import torch
 
 from glm_core.attention import Causal, Full, MaskRequest, PrefixLM, prepare_attention
 from glm_core.bench import race as racing
+from glm_core.bench import tune_triton
 from glm_core.bench.race import HOPELESS, Runner, order, race
 from glm_core.bench.tune import Sizes, tune
 from glm_core.bench.tune_attention import AttentionSizes, Case
 from glm_kernels import measured
+from glm_kernels.triton import tuning
 
 CPU = torch.device("cpu")
+WORKS = racing._works
 TINY = Sizes(AttentionSizes(batch=2, num_heads=2, head_dim=8, lengths=(128, 512)), None, None)
 
 
@@ -147,3 +150,23 @@ def test_measured_request_is_of_the_class_under_which_it_is_written(use, kind):
     with torch.set_grad_enabled(use == "training"):
         assert (dispatch.use_of(request), dispatch.kind_of(request)) == (use, kind)
         assert prepare_attention(request).backend.name == "sdpa"
+
+
+@pytest.mark.gpu
+def test_table_of_a_gpu_is_measured_and_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(racing, "_works", WORKS)
+    monkeypatch.setattr(tune_triton, "OPS", ("weight_only_vector", "attention_forward"))
+    sizes = Sizes(
+        AttentionSizes(batch=2, num_heads=2, head_dim=64, lengths=(128,)),
+        tune_triton.KernelSizes(2, 256, 2, 64, (256, 256)),
+        cpu=None,
+    )
+    cuda = torch.device("cuda")
+    path = tune(cuda, sizes=sizes)
+    assert path == measured.default_path(cuda)
+    configs = measured.table_of(cuda).configs
+    assert configs.keys() == {"weight_only_vector", "attention_forward"}
+    assert tuning.lookup("attention_forward", "h64", cuda) == configs["attention_forward"]["h64"]
+    names = measured.ranking("attention", "training prefix half 8192", cuda)
+    request = MaskRequest(PrefixLM((3, 4)), 2, 128, 128, 0, cuda, torch.bfloat16)
+    assert prepare_attention(request).backend.name == names[0]
