@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from glm_core.bench.clock import stopwatch
 from glm_core.bench.kernels import attention, fused
 from glm_core.bench.kernels.case import BACKWARD, COMPILED, FORWARD, outputs
 from glm_core.bench.kernels.fused import Maker
+from glm_core.bench.kernels.liger import LIGER
 from glm_core.bench.kernels.run import FUSED
+from glm_core.bench.kernels.sizes import CUDA
 
 CPU = torch.device("cpu")
 
@@ -75,3 +78,14 @@ def test_reason_is_given_when_torch_has_no_chunked_loss(tiny, monkeypatch):
     monkeypatch.delattr(torch.nn.functional, "linear_cross_entropy", raising=False)
     case = fused.CASES["cross_entropy"](Maker(tiny, torch.float32, CPU))
     assert "torch" not in case.peers and "linear_cross_entropy" in case.refused["torch"]
+
+
+@pytest.mark.parametrize("op", [*fused.CASES, *attention.FORWARD_ONLY])
+def test_peers_stay_on_the_gpu_when_inputs_are_there(op):
+    """Shapes and devices by torch's own rules; the GPU is pretended."""
+    with FakeTensorMode():
+        case = FUSED[op](Maker(CUDA, torch.bfloat16, torch.device("cuda")))
+        for name, function in {"formula": case.formula, **case.peers}.items():
+            results = outputs(function(*case.inputs))
+            assert {out.device.type for out in results} == {"cuda"}, name
+    assert op in attention.FORWARD_ONLY or LIGER in {*case.refused, *case.peers}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from glm_core.bench.clock import stopwatch
 from glm_core.bench.kernels import products
@@ -86,3 +87,18 @@ def test_reading_goes_through_all_memory_when_it_is_the_limit():
 )
 def test_peers_share_weights_when_they_read_the_same(name, group, kind):
     assert _kind(name, group) == kind
+
+
+def test_peers_take_what_they_get_when_it_is_on_a_gpu():
+    """Shapes and dtypes by torch's own rules; the GPU is pretended."""
+    device = torch.device("cuda")
+    with FakeTensorMode():
+        peers = Peers((4096, 13696), 1, device, with_compile=False)
+        few, many = (torch.zeros(rows, 4096, device=device) for rows in (1, 64))
+        one = peers.contenders(few, 4, 32, None)
+        more = [*peers.contenders(many, 4, 128, 1.0), *peers.contenders(many, 8, None, 1.0)]
+    assert [(peer.name, peer.reason) for peer in one] == [("torch int4", ""), ("bf16 linear", "")]
+    assert one[0].work == 4096 * 13696 * (4 + 32 / 32) / 8 and str(one[0].goal) == ">= 1.2x"
+    names = ["torch int4", "torch._int_mm", "bf16 linear"]
+    assert [peer.name for peer in more] == [*names, "torch int8", *names[1:]]
+    assert {peer.reason for peer in more} == {""}
