@@ -1,8 +1,9 @@
 """PyTorch's operations, the portable C++, AVX2, AVX-512 and AMX give the same numbers.
 
 Each path computes the same products and the same decode step. The compiled ones form the same
-integers and differ in the order of their fp32 sums alone; the fallback does not round its input to
-integers. `GLM_KERNELS_ISA` and `use_isa` choose a path, `use_backend("torch")` the fallback.
+integers and differ in the order of their fp32 sums alone, but for AMX, which rounds in another way
+where there are many rows; the fallback does not round its input to integers. `GLM_KERNELS_ISA` and
+`use_isa` choose a path, `use_backend("torch")` the fallback.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ LAYOUTS = [
     for group in (None, 32, 64, 128)
     for zero_points in (False, True)
 ]
-ROWS = (1, 3, 17)
-K, N = 384, 83
+ROWS = (1, 3, 17, 40)
+K, N = 1152, 83
 
 
 @contextmanager
@@ -58,8 +59,9 @@ def apart(one: Tensor, other: Tensor, x: Tensor, weight: Weight) -> float:
 
 
 # Worst measured, between compiled paths and between the fallback and them, by the bits that the
-# input is rounded to: 15 bits 6.3e-8, 1.2e-5; 8 bits 8.7e-8, 1.4e-3.
-TOLERANCES = {15: (3e-7, 4e-5), 8: (3e-7, 5e-3)}
+# input is rounded to: 15 bits 6.3e-8, 1.2e-5; 8 bits 8.7e-8, 1.4e-3. AMX with 15 bits, which it has
+# where 8 are allowed too: 3.9e-5.
+TOLERANCES = {15: (3e-7, 1e-4), 8: (3e-7, 5e-3)}
 
 
 @PATHS
@@ -81,7 +83,7 @@ def test_products_agree(
                 )
         exact, rounded = TOLERANCES[activation_bits]
         difference = apart(results[0], results[1], x, weight)
-        assert difference < (rounded if path == FALLBACK else exact)
+        assert difference < (rounded if path in (FALLBACK, "amx") else exact)
 
 
 @PATHS
