@@ -61,14 +61,15 @@ def test_row_with_a_goal_leads_when_another_ratio_is_lower():
 
 
 def test_ratios_are_flat_when_read_by_programs():
-    result = as_result([ROW, COMPILED, MISSING, LIMIT, PEER], Path("k.csv"))
+    result = as_result([ROW, COMPILED, MISSING, LIMIT, PEER], "abc", Path("k.csv"))
     assert result["ratios"] == {
         "rms_norm 512x4096 float32, forward": 0.9,
         "linear_int4_g32 512x4096 float32, forward": 0.9,
     }
-    assert len(result["rows"]) == 5 and result["rows"][2]["ratio"] is None
+    assert len(result["rows"]) == 5 and result["rows"][0]["commit"] == "abc"
+    assert result["rows"][2]["ratio"] is None
 
 
 def test_line_says_so_when_nobody_could_run():
     assert "nobody to compare with" in as_table([MISSING])
-    assert as_result([MISSING], Path("k.csv"))["ratios"] == {}
+    assert as_result([MISSING], "abc", Path("k.csv"))["ratios"] == {}

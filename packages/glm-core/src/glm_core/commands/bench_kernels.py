@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, threads: int) -> int:
     for some in measure(plan):
         append_csv(some, args.csv, commit)  # an interrupted run keeps what it has measured
         rows += some
-    emit(args, as_result(rows, args.csv), as_table(rows))
+    emit(args, as_result(rows, commit, args.csv), as_table(rows))
     return 0
 
 

@@ -35,11 +35,12 @@ def as_table(rows: Sequence[KernelRow]) -> str:
     return "\n".join([*lines, *_reasons(rows), _summary(rows), _LEGEND])
 
 
-def as_result(rows: Sequence[KernelRow], csv: Path) -> dict[str, Any]:
+def as_result(rows: Sequence[KernelRow], commit: str, csv: Path) -> dict[str, Any]:
     """The rows for programs: `ratios` has each kernel against its hardest peer."""
     hardest = {_label(group): _hardest(group).ratio for group in _groups(rows)}
     ratios = {label: ratio for label, ratio in hardest.items() if ratio is not None}
-    return {"ratios": ratios, "rows": [asdict(row) for row in rows], "csv": str(csv)}
+    with_commit = [{"commit": commit, **asdict(row)} for row in rows]
+    return {"ratios": ratios, "rows": with_commit, "csv": str(csv)}
 
 
 def _groups(rows: Sequence[KernelRow]) -> Iterator[list[KernelRow]]:
