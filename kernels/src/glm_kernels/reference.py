@@ -227,11 +227,11 @@ def fused_linear_cross_entropy(
 ) -> Tensor:
     """``sum over kept rows of logsumexp(logits) - logits[label]``, with all logits at once."""
     del chunk_size  # the oracle works in one piece
-    logits_MV = torch.nn.functional.linear(hidden_MD, weight_VD, bias_V)
-    logits_MV = logits_MV.to(_compute_dtype(logits_MV.dtype))
     kept_M = labels_M != ignore_index
-    picked_M = logits_MV.gather(-1, labels_M.where(kept_M, 0)[:, None])[:, 0]
-    return ((torch.logsumexp(logits_MV, dim=-1) - picked_M) * kept_M).sum()
+    logits_MV = torch.nn.functional.linear(hidden_MD[kept_M], weight_VD, bias_V)
+    logits_MV = logits_MV.to(_compute_dtype(logits_MV.dtype))
+    picked_M = logits_MV.gather(-1, labels_M[kept_M][:, None])[:, 0]
+    return (torch.logsumexp(logits_MV, dim=-1) - picked_M).sum()
 
 
 @register("linear_weight_only", "reference", priority=PRIORITY)

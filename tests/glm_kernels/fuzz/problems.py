@@ -104,7 +104,7 @@ def _norm(draw: Draw, name: str) -> Problem:
     size = draw.one_of(SIZES[2:] if has_mean else SIZES[1:])
     shape = draw.shape(size)
     added, with_bias = name.startswith("add_"), has_mean and draw.number(0, 1)
-    streams = [draw.tensor(*shape, scales=(1.0, 1e-3, 100.0)) for _ in range(1 + added)]
+    streams = [draw.tensor(*shape, scales=(1.0, 1e-6, 5e3)) for _ in range(1 + added)]
     weights = [draw.weight(size) for _ in range(1 + with_bias)]
     eps = draw.one_of((1e-5, 1e-6, 1e-12))
     function = getattr(glm_kernels, name)
@@ -138,12 +138,12 @@ def _rope(draw: Draw, name: str) -> Problem:
 
 def _gelu(draw: Draw) -> Problem:
     form = draw.one_of(("tanh", "none", "quick"))
-    x = draw.tensor(*draw.shape(draw.one_of(SIZES)), scales=(1.0, 8.0, 1e-4))
+    x = draw.tensor(*draw.shape(draw.one_of(SIZES)), scales=(1.0, 1e-6, 30.0))
     return Problem(lambda x: glm_kernels.gelu(x, form), [x])
 
 
 def _gated(draw: Draw, name: str) -> Problem:
-    x = draw.tensor(*draw.shape(2 * draw.one_of(SIZES)), scales=(1.0, 8.0, 1e-4))
+    x = draw.tensor(*draw.shape(2 * draw.one_of(SIZES)), scales=(1.0, 1e-6, 30.0))
     if name == "swiglu":
         return Problem(glm_kernels.swiglu, [x])
     half, form = draw.one_of(("first", "second")), draw.one_of(("tanh", "none"))
@@ -199,7 +199,7 @@ def _cross_entropy(draw: Draw) -> Problem:
 def _group_norm_silu(draw: Draw) -> Problem:
     groups, width = draw.one_of((1, 2, 5)), draw.one_of((2, 3, 8))
     batch, channels = draw.one_of((0, 1, 3)), groups * width
-    x = draw.tensor(batch, channels, *draw.shape(dims=2), scales=(1.0, 50.0))
+    x = draw.tensor(batch, channels, *draw.shape(dims=2), scales=(1.0, 1e-6, 50.0))
     shape = (channels,) if draw.number(0, 1) else (batch, channels)
     weights = [draw.weight(*shape)]
     weights.append(draw.tensor(*shape, dtype=weights[0].dtype))
@@ -215,7 +215,7 @@ def _modulate(draw: Draw, name: str) -> Problem:
     batch, size = draw.one_of((0, 1, 3)), draw.one_of(SIZES[2:])
     shape = (batch, *draw.shape(size, dims=2))
     count = 2 if name == "gate_modulate" else 1
-    streams = [draw.tensor(*shape, scales=(1.0, 50.0)) for _ in range(count)]
+    streams = [draw.tensor(*shape, scales=(1.0, 1e-6, 50.0)) for _ in range(count)]
     conditions = [draw.weight(batch, size) for _ in range(count + 1)]
     function = getattr(glm_kernels, name)
     slope = _slope(streams[0], 1 + conditions[-2], 1e-5)
@@ -238,7 +238,7 @@ def _weight_only(draw: Draw) -> Problem:
         bits=bits,
         group=group,
     )
-    x = draw.tensor(*draw.shape(columns), scales=(1.0, 1e-3, 100.0))
+    x = draw.tensor(*draw.shape(columns), scales=(1.0, 1e-6, 5e3))
     bias = [draw.weight(outputs)] if draw.number(0, 1) else []
     return Problem(
         lambda x, *bias: glm_kernels.linear_weight_only(x, packed, *bias),
