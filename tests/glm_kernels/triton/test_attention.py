@@ -202,7 +202,7 @@ def test_attention_equals_formula_when_on_a_gpu(random, compare, device, size, d
     ("change", "message"),
     [
         ({"k": torch.zeros(1, T, 3, 8), "v": torch.zeros(1, T, 3, 8)}, "must be a multiple"),
-        ({"q": torch.zeros(1, T, 2, 8).half()}, "they must be of one dtype"),
+        ({"q": torch.zeros(1, T, 2, 8).half()}, "they must be of one floating-point dtype"),
         ({"v": torch.zeros(1, T, 2, 7)}, r"they must be \[B, T, N, H\]"),
         ({"q": torch.zeros(1, 4, 2, 8)}, r"start is torch.int32 of shape \[1, 37\]: it must be"),
     ],
