@@ -38,20 +38,28 @@ READ_PIECE = 1 << 28
 def contests(
     ops: Sequence[str], sizes: Sizes, device: torch.device, with_compile: bool
 ) -> Iterator[Contest]:
-    """A contest for each shape, number of rows and format; weights are shared within a shape."""
+    """A contest for each shape, number of rows and format."""
     reading = Reading(sizes.megabytes, device)
     for shape in sizes.products:
-        peers = Peers(shape, sizes.megabytes, device, with_compile)
-        weights = {op: packed_copies(shape, *FORMATS[op], sizes.megabytes, device) for op in ops}
-        for rows in sizes.rows:
-            if rows * shape[0] * shape[1] > sizes.most_multiplications:
-                continue
-            x = torch.randn(rows, shape[0], device=device)
-            for op, packed in weights.items():
-                made = contest(op, x, packed, peers, reading)
-                if device.type == "cuda":
-                    made.record()
-                yield made
+        # Weights live as long as this call: those of two shapes never stand beside each other.
+        yield from _of_shape(shape, ops, sizes, reading, with_compile)
+
+
+def _of_shape(
+    shape: tuple[int, int], ops: Sequence[str], sizes: Sizes, reading: Reading, with_compile: bool
+) -> Iterator[Contest]:
+    device = reading.device
+    peers = Peers(shape, sizes.megabytes, device, with_compile)
+    weights = {op: packed_copies(shape, *FORMATS[op], sizes.megabytes, device) for op in ops}
+    for rows in sizes.rows:
+        if rows * shape[0] * shape[1] > sizes.most_multiplications:
+            continue
+        x = torch.randn(rows, shape[0], device=device)
+        for op, packed in weights.items():
+            made = contest(op, x, packed, peers, reading)
+            if device.type == "cuda":
+                made.record()
+            yield made
 
 
 def count(ops: Sequence[str], sizes: Sizes) -> int:

@@ -73,8 +73,6 @@ def measure(plan: Plan, of_size: Sizes | None = None) -> Iterator[list[KernelRow
     ops = plan.ops()
     of_size = of_size or (sizes.CUDA if plan.device.type == "cuda" else sizes.CPU)
     with _threads(plan.threads):
-        if plan.device.type == "cpu":
-            keep_freed_memory()  # as in training: no side pays for page faults of temporaries
         yield from _measure(plan, ops, of_size)
 
 
@@ -98,6 +96,10 @@ def _contests(plan: Plan, ops: Sequence[str], of_size: Sizes) -> Iterator[Contes
     formats = [op for op in products.FORMATS if op in ops]
     if formats:
         yield from products.contests(formats, of_size, plan.device, plan.with_compile)
+    # As in training, no side pays for page faults of temporaries. Not before the products: of their
+    # weights, a few GB for each shape, nothing would be given back.
+    if plan.device.type == "cpu":
+        keep_freed_memory()
     for dtype in plan.dtypes:
         make = fused.Maker(of_size, dtype, plan.device)
         for op, case in FUSED.items():
