@@ -82,10 +82,7 @@ def pack_weight(
     blocks, units = -(-rows // BLOCK), -(-columns // UNIT)
     shape = (blocks, units * UNIT * BLOCK * bits // 8)
     packed = _empty(shape, torch.uint8, levels.device)
-    step = max(1, _CHUNK_ELEMENTS // (BLOCK * UNIT * units))
-    for begin in range(0, blocks, step):
-        chunk = levels[begin * BLOCK : (begin + step) * BLOCK].contiguous()
-        packed[begin : begin + step] = _interleave(chunk, bits, units * UNIT)
+    _pack_levels(levels, bits, packed)
     return PackedWeight(
         levels=packed,
         scales=_by_block(scales),
@@ -156,6 +153,18 @@ def block_chunks(packed: PackedWeight, elements: int = _CHUNK_ELEMENTS) -> list[
     blocks = len(packed.levels)
     step = max(1, elements // (BLOCK * packed.in_features))
     return [slice(begin, min(begin + step, blocks)) for begin in range(0, blocks, step)]
+
+
+def _pack_levels(levels: Tensor, bits: int, out: Tensor) -> None:
+    from glm_kernels.cpu.pack import pack_levels  # it registers products that are made of this file
+
+    if levels.device.type == "cpu" and pack_levels(levels, bits, out):
+        return
+    columns = out.shape[1] * 8 // bits // BLOCK
+    step = max(1, _CHUNK_ELEMENTS // (BLOCK * columns))
+    for begin in range(0, len(out), step):
+        chunk = levels[begin * BLOCK : (begin + step) * BLOCK].contiguous()
+        out[begin : begin + step] = _interleave(chunk, bits, columns)
 
 
 def _interleave(levels: Tensor, bits: int, columns: int) -> Tensor:

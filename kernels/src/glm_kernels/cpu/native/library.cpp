@@ -4,6 +4,7 @@
 
 #include "abi.h"
 #include "decode_abi.h"
+#include "pack_abi.h"
 #include "parallel.h"
 
 namespace glm {
@@ -14,17 +15,20 @@ namespace portable {
 int linear(const LinearArguments& arguments);
 int64_t decode_workspace(const DecodeModel& model, int64_t rows);
 void decode_step(const DecodeModel& model, const DecodeStep& step);
+void pack_levels(const PackArguments& arguments);
 }
 #ifdef GLM_X86
 namespace avx2 {
 int linear(const LinearArguments& arguments);
 int64_t decode_workspace(const DecodeModel& model, int64_t rows);
 void decode_step(const DecodeModel& model, const DecodeStep& step);
+void pack_levels(const PackArguments& arguments);
 }
 namespace avx512 {
 int linear(const LinearArguments& arguments);
 int64_t decode_workspace(const DecodeModel& model, int64_t rows);
 void decode_step(const DecodeModel& model, const DecodeStep& step);
+void pack_levels(const PackArguments& arguments);
 }
 namespace amx {
 int linear(const LinearArguments& arguments);
@@ -77,6 +81,17 @@ GLM_EXPORT int32_t glm_linear_weight_only(const void* x, const uint8_t* levels, 
   if (isa == glm::kAvx2) return glm::avx2::linear(arguments);
 #endif
   return glm::portable::linear(arguments);
+}
+
+GLM_EXPORT void glm_pack_levels(const uint8_t* levels, uint8_t* out, int64_t rows,
+                                int64_t row_bytes, int64_t vectors, int32_t bits, int32_t threads,
+                                int32_t isa) {
+  const glm::PackArguments arguments{levels, out, rows, row_bytes, vectors, bits, threads};
+#ifdef GLM_X86
+  if (isa >= glm::kAvx512) return glm::avx512::pack_levels(arguments);
+  if (isa == glm::kAvx2) return glm::avx2::pack_levels(arguments);
+#endif
+  glm::portable::pack_levels(arguments);
 }
 
 // Bytes of the workspace that a decode step of so many rows needs.

@@ -1,4 +1,5 @@
 #define GLM_ISA avx512
 #include "lanes_avx512.h"
 #include "weight_only.h"
+#include "pack.h"
 #include "decode.h"

@@ -1,4 +1,5 @@
 #define GLM_ISA portable
 #include "lanes_portable.h"
 #include "weight_only.h"
+#include "pack.h"
 #include "decode.h"

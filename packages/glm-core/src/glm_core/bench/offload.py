@@ -119,6 +119,7 @@ def _run(job: dict[str, Any]) -> dict[str, float]:
     from glm_core.checkpoint.weight_reader import WeightReader
     from glm_core.infer.kv_cache import KVCache
     from glm_core.infer.offload import offload_
+    from glm_core.quantize import pack_
 
     torch.set_num_threads(job["threads"])
     folder, tokens = Path(job["folder"]), int(job["tokens"])
@@ -132,6 +133,7 @@ def _run(job: dict[str, Any]) -> dict[str, float]:
     state = {name: reader.checkpoint.read(name, torch.bfloat16) for name in outer}
     model.load_state_dict(state, strict=False, assign=True)
     with offload_(model, reader, job["resident"]) as layers:
+        pack_(model)  # what stays
         report = layers.report()
         cache = KVCache.for_model(model.config, 1, tokens + 1, dtype=torch.bfloat16)
         ids = torch.zeros((1, 1), dtype=torch.int64)

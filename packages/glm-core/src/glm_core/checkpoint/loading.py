@@ -186,7 +186,7 @@ def _load_offloaded(reader: WeightReader, plan: MemoryPlan) -> Transformer:
         hold=hold,
         on_read=reader.count,
     )
-    pack_(model)  # what stays; layers that pass are multiplied as they are stored
+    pack_(model)  # what stays; layers that pass come as they are stored
     logger.info("%s", layers.report())
     return model
 

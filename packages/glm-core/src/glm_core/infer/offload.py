@@ -71,8 +71,8 @@ def offload_(
     """Fills the resident layers of a model and lets the others stream through it.
 
     Afterwards the model is called as any other and gives the same values, bit for bit. Its weights
-    cannot be trained. Quantized matrices that pass through are multiplied as they are stored, not
-    by the kernels, which have them in another order.
+    cannot be trained. On the CPU the quantized matrices that pass through are brought into the
+    order of the kernels each time, some rows at once while they are multiplied.
 
     Args:
         model: has `layers`, blocks of equal shapes on the meta device; the rest is on `device`.

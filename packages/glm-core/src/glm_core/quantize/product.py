@@ -1,4 +1,4 @@
-"""x W^T with W dequantized block by block: for every device, dtype and layout.
+"""x W^T with a W that stays as it is stored: block by block it is dequantized or packed.
 
 Letters: M tokens, I columns of the weight (inputs), O rows (outputs).
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from glm_core.quantize.rows import multiply_out, row_chunks
+from glm_kernels import ActivationBits, linear_weight_only, pack_weight
 
 _FEW_TOKENS = 32
 _BLOCK_FEW, _BLOCK_MANY = 1 << 19, 1 << 21
@@ -20,13 +21,47 @@ _BLOCK_FEW, _BLOCK_MANY = 1 << 19, 1 << 21
 they are multiplied: measured, a 4096 x 11008 weight of 8 bits and one token take 8 ms on two cores
 (bf16: 14 ms) instead of 52 ms (bf16: 120 ms) when the whole of it is dequantized first."""
 _BLOCK_DEVICE = 1 << 25
+_PACKED_FEW, _PACKED_MANY = 1 << 22, 1 << 24
+"""Elements packed at once: for every block, the activations of many tokens are quantized anew."""
+_PACKED_ROWS = 16
+"""Rows that stay together in a packed weight."""
 
 
 def product_by_blocks(
     x: Tensor, levels: Tensor, scale: Tensor, zero: Tensor | None, bits: int
 ) -> Tensor:
-    """x W^T, [..., O], for x [..., I]; gradients reach x. W as `QuantizedMatrix` has it."""
+    """x W^T, [..., O], for x [..., I]; gradients reach x. W as `QuantizedMatrix` has it.
+
+    W is dequantized on the way: for every device, dtype and layout.
+    """
     out: Tensor = _ProductByBlocks.apply(x, levels, scale, zero, bits)
+    return out
+
+
+def product_packing(
+    x: Tensor,
+    levels: Tensor,
+    scale: Tensor,
+    zero: Tensor | None,
+    bits: int,
+    bias: Tensor | None,
+    activation_bits: ActivationBits,
+) -> Tensor:
+    """x W^T + b as the kernels compute it from the packed W, bit for bit; no gradients.
+
+    W is packed on the way. Measured on one thread, a 4096 x 13696 weight of 4 bits and one token:
+    7 ms where dequantizing takes 32, and the product alone 1.
+    """
+    out_features, columns = levels.shape[0], levels.shape[1] * 8 // bits
+    elements = _PACKED_FEW if x.numel() <= _FEW_TOKENS * columns else _PACKED_MANY
+    step = max(1, elements // columns // _PACKED_ROWS) * _PACKED_ROWS
+    out = x.new_empty((*x.shape[:-1], out_features))
+    for begin in range(0, out_features, step):
+        rows = slice(begin, begin + step)
+        zero_R, bias_R = (None if part is None else part[rows] for part in (zero, bias))
+        group = columns // scale.shape[1] if scale.dim() == 2 else None
+        packed = pack_weight(levels[rows], scale[rows], zero_R, bits=bits, group=group)
+        out[..., rows] = linear_weight_only(x, packed, bias_R, activation_bits=activation_bits)
     return out
 
 

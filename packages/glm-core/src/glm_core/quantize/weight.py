@@ -1,7 +1,7 @@
 """A quantized matrix as a module: stored under the names of files, computed with in two ways.
 
-As it is stored, it is multiplied block by block, dequantized on the way. `pack()` brings it into
-the order that the kernels of this machine read instead; the stored form is then gone from memory,
+As it is stored, it is multiplied block by block, packed or dequantized on the way. `pack()` brings
+it into the order that the kernels of this machine read; the stored form is then gone from memory,
 and `state_dict` computes it back.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from glm_core.quantize.layout import SCALE_SUFFIX, ZERO_SUFFIX, Layout
 from glm_core.quantize.matrix import QuantizedMatrix
-from glm_core.quantize.product import product_by_blocks
+from glm_core.quantize.product import product_by_blocks, product_packing
 from glm_core.quantize.rows import CHUNK_ELEMENTS, pack_int4
 from glm_kernels import (
     ActivationBits,
@@ -40,6 +40,15 @@ def has_kernel(device: torch.device) -> bool:
     known = set(available_backends(_OP, device.type)) & _UNCOMPILED
     chosen = dispatch(_OP, device.type)
     return all(chosen is not dispatch(_OP, device.type, name) for name in known)
+
+
+def _may_pack(x: Tensor, bias: Tensor | None) -> bool:
+    """Whether packing what is multiplied pays: on CUDA dequantizing is as fast, and gradients and
+    tracing want formulas."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or not has_kernel(x.device):
+        return False
+    wants_gradient = x.requires_grad or (bias is not None and bias.requires_grad)
+    return not (wants_gradient and torch.is_grad_enabled())
 
 
 class QuantizedWeight(nn.Module):
@@ -132,13 +141,16 @@ class QuantizedWeight(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         if bias is not None:
             bias = bias.to(x.dtype)
-        if self.packed is None:
-            matrix = self.matrix()
-            out = product_by_blocks(x, matrix.levels, matrix.scale, matrix.zero, self.bits)
-            return out if bias is None else out + bias
         is_prompt = x.numel() >= PROMPT_ROWS * x.shape[-1]
         activation_bits = self.prompt_activation_bits if is_prompt else 15
-        return linear_weight_only(x, self.packed, bias, activation_bits=activation_bits)
+        if self.packed is not None:
+            return linear_weight_only(x, self.packed, bias, activation_bits=activation_bits)
+        matrix = self.matrix()
+        parts = matrix.levels, matrix.scale, matrix.zero, self.bits
+        if _may_pack(x, bias):
+            return product_packing(x, *parts, bias, activation_bits)
+        out = product_by_blocks(x, *parts)
+        return out if bias is None else out + bias
 
     def _set_packed(self, packed: PackedWeight) -> None:
         self.packed = packed
