@@ -152,3 +152,6 @@ def test_errors_name_what_is_wrong() -> None:
     weight[2, 0] = torch.nan
     with pytest.raises(ValueError, match="NaN or infinity, first in row 2"):
         gptq(weight, torch.eye(4), Layout(8))
+    for wrong in (torch.eye(5), torch.eye(4, 3), torch.eye(4, device="meta")):
+        with pytest.raises(ValueError, match="Hessian has shape .* a weight of 4 columns on cpu"):
+            gptq(torch.ones(3, 4), wrong, Layout(8))

@@ -72,8 +72,8 @@ def test_error_is_bounded_by_half_a_step_when_nothing_is_cut_off(layout: Layout)
         assert (np.abs(error).max(-1) <= 1.01 * step).all()
 
 
-@EVERY
-@pytest.mark.parametrize("ranks", [2])
+@pytest.mark.parametrize("layout", [*GROUPED, *ASYMMETRIC_ROWS, Layout(8), Layout(4)], ids=str)
+@pytest.mark.parametrize("ranks", [2, 4])
 def test_levels_are_the_same_when_split_among_ranks_before_or_after(
     layout: Layout, ranks: int
 ) -> None:

@@ -259,3 +259,34 @@ def test_shape_is_refused_when_heads_do_not_fill_vectors(layer) -> None:
     assert reason == "heads have 40 dims: not a multiple of 16 up to 256"
     double = replace(weights, head=LinearWeights(torch.zeros(VOCAB, D).double(), None))
     assert "a weight is torch.float64 on cpu" in str(unavailable(SHAPE, double))
+
+
+def test_step_is_refused_when_the_cache_does_not_belong_to_it(layer) -> None:
+    weights, _ = layer
+    decoder = CompiledDecoder(SHAPE, weights)
+    _, keys, values = inputs()
+
+    def step(rows=3, firsts=3, keys=keys, values=values, length=LENGTH, front=0):
+        places = [(0, 0)] * rows
+        decoder.step(range(rows), places, [0] * firsts, keys, values, length, 1, front)
+
+    short, strided = [keys[0][:, :, :1]], [keys[0].transpose(0, 1).contiguous().transpose(0, 1)]
+    step(length=LENGTH + 1)
+    for change, message in (
+        ({"length": LENGTH + 2}, "of 82 columns with room for 82: they must lie in it, with room"),
+        ({"length": -1}, "cache of -1 columns"),
+        ({"front": LENGTH + 1}, "81 columns seen by all, in a cache of 80 columns"),
+        ({"firsts": 2}, "3 tokens, 3 places, 2 first columns: each row has one of each"),
+        ({"rows": 0}, "0 tokens, .* there must be a row"),
+        (
+            {"rows": 2, "firsts": 2},
+            r"of shape \[3, 82, 2, 48\] on cpu: it must .* \[2, 82, 2, 48\]",
+        ),
+        ({"keys": short}, r"cache is .* of shape \[3, 82, 1, 48\]"),
+        ({"keys": strided}, "it must be contiguous"),
+        ({"values": [values[0].half()]}, "torch.float16 .* it must be contiguous, torch.float32"),
+        ({"keys": keys * 2}, "keys of 2 layers and values of 1: the model has 1 layers"),
+        ({"keys": [keys[0].double()]}, "the cache is torch.float64: it must be fp32, bf16 or"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            step(**change)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from glm_kernels.cpu import library
+from glm_kernels.cpu.decode_checks import check_cache, check_columns
 from glm_kernels.decode import (
     DecodeShape,
     DecodeWeights,
@@ -140,6 +141,7 @@ class CompiledDecoder:
         self._limits = self._places_below()
         self._step = _Step()
         self._rows = self._isa = -1
+        self._cache: tuple[object, ...] | None = None
         self._workspace = torch.empty(0)
         pointers = _P * len(weights.layers)
         self._keys, self._values = pointers(), pointers()
@@ -182,9 +184,18 @@ class CompiledDecoder:
 
         Raises:
             IndexError: a token or a place has no row in its table.
+            ValueError: the rows do not belong together, or the cache is not one of this model with
+                room for a column.
         """
-        self._check(tokens, places)
         rows, step = len(tokens), self._step
+        top = keys_BSKH[0]
+        check_columns(rows, len(places), first, front, length, top.shape[1])
+        self._check(tokens, places)
+        cache = (top.data_ptr(), values_BSKH[0].data_ptr(), len(keys_BSKH), top.shape, rows)
+        if cache != self._cache:  # looked at once for each cache
+            size = (rows, self._model.num_kv_heads, self._model.head_dim)
+            check_cache(keys_BSKH, values_BSKH, self._model.num_layers, size)
+            self._cache = cache
         if rows != self._rows or self._isa != library.isa():
             self._prepare(rows)
         logits_BV = torch.empty(rows, self._model.head.out_features)

@@ -95,10 +95,16 @@ def gptq(
         layout: of the result.
 
     Raises:
-        ValueError: as `quantize_matrix`.
+        ValueError: as `quantize_matrix`, or the Hessian is of another layer.
     """
     config = config or GptqConfig()
     start = quantize_matrix(weight, layout)  # refuses what cannot be quantized
+    if mean_II.shape != (weight.shape[1], weight.shape[1]) or mean_II.device != weight.device:
+        raise ValueError(
+            f"the Hessian has shape {list(mean_II.shape)} on {mean_II.device}: a weight of "
+            f"{weight.shape[1]} columns on {weight.device} needs one of {weight.shape[1]} rows and "
+            "columns there, of the inputs of the same layer"
+        )
     diagonal_I = mean_II.diagonal()
     if config.activation_order:
         order_I = torch.argsort(diagonal_I, descending=True, stable=True)
