@@ -116,7 +116,7 @@ class Model:
         self.length = self.prompt or SHORT_PROMPT
         settings = llama_cpp.llama_context_default_params()
         # every text has its own part of the cache, of a multiple of 256 columns
-        settings.n_ctx = self.batch_size * (-(self.length + self.tokens) // -256) * 256
+        settings.n_ctx = self.batch_size * -(-(self.length + self.tokens) // 256) * 256
         settings.n_batch = settings.n_ubatch = MICROBATCH
         settings.n_seq_max = self.batch_size
         settings.n_threads = settings.n_threads_batch = job["threads"]
