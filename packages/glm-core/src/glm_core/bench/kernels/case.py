@@ -39,6 +39,7 @@ class Case:
     refused: dict[str, str] = field(default_factory=dict)
     """Why a peer has nothing to compare, by its name."""
     goal: Goal = FUSED
+    """Counts on a GPU; on a CPU torch.compile's own vector code is compared without one."""
 
     def contests(self, with_compile: bool) -> Iterator[Contest]:
         """The op alone, then with its gradients where an input wants one."""
@@ -48,6 +49,7 @@ class Case:
         else:
             refused |= dict.fromkeys([COMPILED, *self.compiled], "left out by --no-compile")
         steps = [(FORWARD, self.forward), (BACKWARD, self.backward)]
+        goal = self.goal if self.inputs[0].device.type == "cuda" else None
         for part, step in steps[: 1 + any(tensor.requires_grad for tensor in self.inputs)]:
             mine = step(self.ours)
             mine()
@@ -58,7 +60,7 @@ class Case:
                 dtype=name_of(self.dtype),
                 ours=[Contender("ours", [mine], code=self.code)],
                 peers=[
-                    *(peer(name, _calls(step, op), goal=self.goal) for name, op in sides.items()),
+                    *(peer(name, _calls(step, op), goal=goal) for name, op in sides.items()),
                     *(Contender(name, [], reason=why) for name, why in refused.items()),
                 ],
             )
