@@ -47,6 +47,8 @@ class Backend:
     """Returns the reason why it cannot run here, or None when it can."""
     traceable: bool
     """Whether torch.compile can trace it."""
+    left_to_compiler: bool
+    """Whether torch.compile gets another backend, which it fuses better, unless this is named."""
 
     def unsuitable(self, device: str, tracing: bool, by_name: bool = False) -> str | None:
         """Return why it is not made for this call, or None when it is."""
@@ -55,6 +57,8 @@ class Backend:
             return f"it runs on {', '.join(sorted(self.devices))} only"
         if tracing and not self.traceable:
             return "torch.compile cannot trace it"
+        if tracing and self.left_to_compiler and not by_name:
+            return "torch.compile fuses the formula itself"
         return None
 
     def refusal(self, device: str, tracing: bool) -> str | None:
@@ -91,6 +95,7 @@ def register(
     priority: int = TORCH_PRIORITY,
     unavailable: Callable[[], str | None] = _always_available,
     traceable: bool = True,
+    left_to_compiler: bool = False,
 ) -> Callable[[ImplementationT], ImplementationT]:
     """Return a decorator that makes a function the implementation `backend` of `op`.
 
@@ -104,13 +109,20 @@ def register(
         unavailable: called at the first automatic or explicit choice; returns the reason why
             the backend cannot run on this machine, or None.
         traceable: False keeps it from being chosen inside torch.compile.
+        left_to_compiler: True keeps it from being chosen there too, but where it is named.
     """
     kinds = None if devices is None else frozenset(devices)
 
     def decorate(function: ImplementationT) -> ImplementationT:
         table = _backends.setdefault(op, {})
         table[backend] = Backend(
-            backend, kinds, frozenset(on_request), priority, unavailable, traceable
+            backend,
+            kinds,
+            frozenset(on_request),
+            priority,
+            unavailable,
+            traceable,
+            left_to_compiler,
         )
         _functions[op, backend] = function
         _resolved.clear()
@@ -192,8 +204,8 @@ def _automatic(op: str, device: str, tracing: bool) -> str:
         reason = backend.unavailable()
         if reason is None:
             return backend.name
-        if (op, backend.name) not in _warned:
-            _warned.add((op, backend.name))
+        if (backend.name, reason) not in _warned:  # once for all ops that it keeps from running
+            _warned.add((backend.name, reason))
             logger.warning("%s: falling back from backend %r: %s", op, backend.name, reason)
     raise ValueError(f"op {op!r} has no backend for device {device!r}; registered: {list(table)}")
 

@@ -1,101 +1,125 @@
-"""Rotary embedding on the CPU."""
+"""Rotary embedding on the CPU, compiled: one pass over memory, nothing kept but the tables."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from glm_kernels import reference
-from glm_kernels.cpu.blocks import blocks
-from glm_kernels.registry import CPU_PRIORITY, register
+from glm_kernels.cpu.call import (
+    DTYPES,
+    Form,
+    Operation,
+    address,
+    call,
+    compiled,
+    empty_beside,
+    form_of,
+    formula,
+)
+
+_MOST_HEAD_DIM = 1024
+"""kMostRopeDim in native/rotary.h."""
 
 
-@register("apply_rope", "cpu", devices={"cpu"}, priority=CPU_PRIORITY, traceable=False)
+@compiled("apply_rope")
 def apply_rope(x_BTNH: Tensor, cos_BTR: Tensor, sin_BTR: Tensor, interleaved: bool) -> Tensor:
-    """`glm_kernels.reference.apply_rope`, saving nothing but the tables."""
-    if cos_BTR.requires_grad or sin_BTR.requires_grad or (interleaved and x_BTNH.shape[-1] % 2):
-        return reference.apply_rope(x_BTNH, cos_BTR, sin_BTR, interleaved)
-    out: Tensor = _Rotation.apply(x_BTNH, interleaved, cos_BTR, sin_BTR)
+    """`glm_kernels.reference.apply_rope`."""
+    form = _form(x_BTNH, cos_BTR, sin_BTR)
+    if form is Form.formula:
+        plain: Tensor = formula("apply_rope")(x_BTNH, cos_BTR, sin_BTR, interleaved)
+        return plain
+    out: Tensor = _ROTATE(form, x_BTNH, cos_BTR, sin_BTR, None, None, interleaved, False)
     return out
 
 
-@register("apply_rope_2d", "cpu", devices={"cpu"}, priority=CPU_PRIORITY, traceable=False)
+@compiled("apply_rope_2d")
 def apply_rope_2d(
     x_BTNH: Tensor, cos_BTR: Tensor, sin_BTR: Tensor, block_cos_BTR: Tensor, block_sin_BTR: Tensor
 ) -> Tensor:
-    """`glm_kernels.reference.apply_rope_2d`, saving nothing but the tables."""
+    """`glm_kernels.reference.apply_rope_2d`."""
     tables = (cos_BTR, sin_BTR, block_cos_BTR, block_sin_BTR)
-    if any(table.requires_grad for table in tables):
-        return reference.apply_rope_2d(x_BTNH, *tables)
-    out: Tensor = _Rotation.apply(x_BTNH, False, *tables)
+    form = _form(x_BTNH, *tables)
+    if form is Form.formula:
+        plain: Tensor = formula("apply_rope_2d")(x_BTNH, *tables)
+        return plain
+    out: Tensor = _ROTATE(form, x_BTNH, *tables, False, False)
     return out
 
 
-class _Rotation(torch.autograd.Function):
-    """Rotates consecutive parts of the head, one for each pair of tables.
-
-    The gradient of a rotation is the opposite rotation.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_BTNH: Tensor, interleaved: bool, *tables: Tensor) -> Tensor:
-        ctx.save_for_backward(*tables)
-        ctx.interleaved = interleaved
-        return _rotate(x_BTNH, interleaved, tables, sign=1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_BTNH: Tensor) -> tuple[Tensor | None, ...]:
-        tables = ctx.saved_tensors  # read once: activation checkpointing allows no second time
-        grad = _rotate(grad_BTNH, ctx.interleaved, tables, sign=-1)
-        return (grad, None, *(None for _ in tables))
+def _form(x_BTNH: Tensor, *tables: Tensor) -> Form:
+    """Return the form for tensors of which `glm_kernels.rope` has checked the shapes."""
+    if x_BTNH.dim() != 4 or x_BTNH.shape[-1] > _MOST_HEAD_DIM:
+        return Form.formula
+    for table in tables:
+        if table.requires_grad or not 2 <= table.dim() <= 3 or table.shape[-1] == 0:
+            return Form.formula
+    return form_of(x_BTNH, *tables)
 
 
-def _rotate(x_BTNH: Tensor, interleaved: bool, tables: tuple[Tensor, ...], sign: int) -> Tensor:
-    """Rotate by the tables' angles (sign 1) or back (sign -1), block of tokens by block.
-
-    The result lies in memory as [B, N, T, H], as attention reads it; the loops over its tokens are
-    then long. Returns a [B, T, N, H] view.
-    """
-    dtype = torch.promote_types(torch.promote_types(x_BTNH.dtype, tables[0].dtype), torch.float32)
-    x_BNTH = x_BTNH.transpose(-3, -2)
-    length = x_BNTH.shape[-2]
-    angles = [
-        (cos.to(dtype).unsqueeze(-3), (sign * sin).to(dtype).unsqueeze(-3))
-        for cos, sin in zip(tables[::2], tables[1::2], strict=True)
-    ]
-    turn = _turn_pairs if interleaved else _turn_halves
-    out_BNTH = torch.empty(x_BNTH.shape, dtype=x_BTNH.dtype)
-    for tokens in blocks(length, x_BTNH.numel() // max(1, length)):
-        x, out = x_BNTH[..., tokens, :].to(dtype), out_BNTH[..., tokens, :]
-        turned = out if out.dtype == dtype else torch.empty(x.shape, dtype=dtype)
-        start = 0
-        for cos, sin in angles:
-            part = slice(start, start + 2 * cos.shape[-1])
-            turn(x[..., part], cos[..., tokens, :], sin[..., tokens, :], turned[..., part])
-            start = part.stop
-        turned[..., start:] = x[..., start:]
-        if turned is not out:
-            out.copy_(turned)
-    return out_BNTH.transpose(-3, -2)
-
-
-def _turn_halves(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
-    (a, b), (out_a, out_b) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
-    torch.mul(a, cos, out=out_a).addcmul_(b, sin, value=-1)
-    torch.mul(b, cos, out=out_b).addcmul_(a, sin)
-
-
-def _turn_pairs(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
-    """A rotation of pairs is a product of complex numbers, one vectorised pass."""
-    if x.stride(-1) != 1 or any(stride % 2 for stride in (x.storage_offset(), *x.stride()[:-1])):
-        x = x.clone(memory_format=torch.contiguous_format)  # complex numbers need even strides
-    angle = torch.complex(cos.contiguous(), sin.contiguous())
-    torch.mul(_as_complex(x), angle, out=_as_complex(out))
+def _rotate(
+    x_BTNH: Tensor,
+    cos_BTR: Tensor,
+    sin_BTR: Tensor,
+    block_cos_BTR: Tensor | None,
+    block_sin_BTR: Tensor | None,
+    interleaved: bool,
+    back: bool,
+) -> Tensor:
+    batch, length, heads, head_dim = x_BTNH.shape
+    x = x_BTNH if x_BTNH.stride(3) == 1 else x_BTNH.contiguous()
+    out_BTNH = empty_beside(x, x.dtype)
+    cos, sin, *strides = _table(cos_BTR, sin_BTR)
+    block_cos, block_sin, *block_strides = None, None, 0, 0
+    if block_cos_BTR is not None and block_sin_BTR is not None:
+        block_cos, block_sin, *block_strides = _table(block_cos_BTR, block_sin_BTR)
+    call(
+        "rope",
+        x.data_ptr(),
+        out_BTNH.data_ptr(),
+        cos.data_ptr(),
+        sin.data_ptr(),
+        address(block_cos),
+        address(block_sin),
+        *x.stride()[:3],
+        *strides,
+        *block_strides,
+        batch,
+        length,
+        heads,
+        head_dim,
+        cos.shape[-1],
+        -1.0 if back else 1.0,
+        interleaved,
+        DTYPES[x.dtype],
+    )
+    return out_BTNH
 
 
-def _as_complex(x: Tensor) -> Tensor:
-    return torch.view_as_complex(x.view(*x.shape[:-1], x.shape[-1] // 2, 2))
+def _table(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, int, int]:
+    """Return both as fp32 of the same strides, and those of rows and columns: 0 where alike."""
+    cos, sin = cos.float(), sin.float()
+    if cos.stride(-1) != 1 or cos.stride() != sin.stride():
+        cos, sin = cos.contiguous(), sin.contiguous()
+    column = cos.stride(-2) if cos.shape[-2] > 1 else 0
+    row = cos.stride(0) if cos.dim() == 3 and cos.shape[0] > 1 else 0
+    return cos, sin, row, column
+
+
+def _fake(x_BTNH: Tensor, *_: Any) -> Tensor:
+    return empty_beside(x_BTNH, x_BTNH.dtype)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, *tables, ctx.interleaved, ctx.back = inputs
+    ctx.save_for_backward(*tables)
+
+
+def _backward(ctx: Any, grad_BTNH: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradient of a rotation is the opposite rotation."""
+    tables = ctx.saved_tensors  # read once: activation checkpointing allows no second time
+    grad = _ROTATE.of_gradients(grad_BTNH, *tables, ctx.interleaved, not ctx.back)
+    return grad, None, None, None, None, None, None
+
+
+_ROTATE = Operation("rotate", _rotate, _fake, _backward, _keep)

@@ -27,7 +27,7 @@ inline void multiply_plain(const Matrix& m, int64_t row, int64_t count, const fl
 #pragma GCC unroll 4
     for (int r = 0; r < kPlainRows; ++r) {
       const int64_t from = row + (r < count ? r : 0);
-      sums[r] = multiply_add(load_cache<Dtype>(m.values, from * K + i), v, sums[r]);
+      sums[r] = multiply_add(load_as<Dtype>(m.values, from * K + i), v, sums[r]);
     }
   }
   for (int r = 0; r < kPlainRows; ++r) out[r] = sum(sums[r]);
@@ -125,7 +125,7 @@ class Step {
         return look_up(m_.queries, position, begin, count, false, out);
       }
       const float* x = b_.x + row * m_.hidden_size;
-      if (row != known) about = statistics(m_.norm, x, m_.hidden_size, m_.eps);
+      if (row != known) about = statistics<kFloat32>(m_.norm, x, m_.hidden_size, m_.eps);
       known = row;
       normalize(norm, about, x, begin, count, b_.normed + row * m_.hidden_size + begin);
     });
@@ -136,7 +136,7 @@ class Step {
     team_.each(s_.rows, 1, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
         float* x = b_.x + row * m_.hidden_size;
-        const Statistics about = statistics(m_.norm, x, m_.hidden_size, m_.eps);
+        const Statistics about = statistics<kFloat32>(m_.norm, x, m_.hidden_size, m_.eps);
         normalize(m_.final_norm, about, x, 0, m_.hidden_size, x);
       }
     });
@@ -202,7 +202,7 @@ class Step {
     team_.each(s_.rows, 1, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
         const float* out = b_.out + row * D;
-        const Statistics about = statistics(m_.norm, out, D, m_.eps);
+        const Statistics about = statistics<kFloat32>(m_.norm, out, D, m_.eps);
         float part[kChunk];
         for (int64_t begin = 0; begin < D; begin += kChunk) {
           const int64_t count = D - begin < kChunk ? D - begin : kChunk;

@@ -14,13 +14,6 @@ constexpr int64_t kCacheColumns = 64;  // of the cache, worked on at once
 constexpr int kTileHeads = 4;     // query heads of a key/value head that share its loads, at most
 constexpr float kLowest = -3e38f;  // a score that nothing reaches
 
-template <int Dtype>
-inline Floats load_cache(const void* p, int64_t i) {
-  if (Dtype == kFloat32) return load_floats(static_cast<const float*>(p) + i);
-  const auto* half = static_cast<const uint16_t*>(p) + i;
-  return Dtype == kBFloat16 ? load_bf16(half) : load_half(half);
-}
-
 // Rounds x to what the cache will hold.
 template <int Dtype>
 inline void round_as_cache(float* x, int64_t count) {
@@ -73,7 +66,7 @@ inline void score(const float* const* q, const void* keys, int64_t begin, int64_
       Floats k[kColumns];
 #pragma GCC unroll 4
       for (int j = 0; j < kColumns; ++j) {
-        k[j] = load_cache<Dtype>(keys, at[j] + i);
+        k[j] = load_as<Dtype>(keys, at[j] + i);
         if (ahead) fetch<Dtype>(keys, at[j] + i + ahead);
       }
 #pragma GCC unroll 4
@@ -98,7 +91,6 @@ inline void score(const float* const* q, const void* keys, int64_t begin, int64_
 template <int Heads>
 inline void weigh(Softmax<Heads>& softmax, float (*scores)[kCacheColumns], int64_t count,
                   int64_t head_dim) {
-  constexpr int kLanes = 16;
   const int64_t whole = (count + kLanes - 1) / kLanes * kLanes;
   for (int h = 0; h < Heads; ++h) {
     float* at = scores[h];
@@ -109,7 +101,9 @@ inline void weigh(Softmax<Heads>& softmax, float (*scores)[kCacheColumns], int64
       for (int j = 0; j < kLanes; ++j) lanes[j] = at[c + j] > lanes[j] ? at[c + j] : lanes[j];
     }
     for (float lane : lanes) top = lane > top ? lane : top;
-    for (int64_t c = 0; c < whole; ++c) at[c] = exponential(at[c] - top);
+    for (int64_t c = 0; c < whole; c += kLanes) {
+      store(at + c, exponential(add(load_floats(at + c), broadcast(-top))));
+    }
     for (float& lane : lanes) lane = 0;
     for (int64_t c = 0; c < whole; c += kLanes) {
       for (int j = 0; j < kLanes; ++j) lanes[j] += at[c + j];
@@ -141,7 +135,7 @@ inline void gather_part(Softmax<Heads>& softmax, float (*weights)[kCacheColumns]
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; ++j) {
       const int64_t at = begin + c * step + i + j * 16;
-      v[j] = load_cache<Dtype>(values, at);
+      v[j] = load_as<Dtype>(values, at);
       if (ahead) fetch<Dtype>(values, at + ahead);
     }
 #pragma GCC unroll 4

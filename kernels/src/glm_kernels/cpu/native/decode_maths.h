@@ -1,52 +1,25 @@
-// Element-wise parts of a decode step; loops over these vectorize. Included for each instruction set.
+// Parts of a decode step that work on one row. Included for each instruction set.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
 #include "decode_abi.h"
-#include "half.h"
+#include "vector_maths.h"
 
 namespace glm::GLM_ISA {
 namespace {
 
-// e^x with a relative error below 2e-7. Source: the polynomial of the Cephes library's expf.
-inline float exponential(float x) {
-  constexpr float kRound = 0x1.8p23f;  // adding it leaves the nearest integer in the last bits
-  x = x < -87.0f ? -87.0f : x;
-  x = x > 88.0f ? 88.0f : x;
-  const float shifted = x * 1.44269504f + kRound;
-  const int32_t power = static_cast<int32_t>(as_bits(shifted)) - 0x4b400000;
-  const float n = shifted - kRound;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return (p * r * r + r + 1.0f) * as_float(static_cast<uint32_t>(power + 127) << 23);
-}
-
-inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
-
-template <int Kind>
-inline float activated(float x) {
-  if (Kind == kSilu) return x * sigmoid(x);
-  if (Kind == kGeluQuick) return x * sigmoid(1.702f * x);
-  if (Kind == kGeluErf) return 0.5f * x * (1.0f + std::erf(x * 0.70710678f));
-  // 1 + tanh(y) = 2 sigmoid(2y)
-  return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
-}
-
+// out = activation(x) * other, or without `other` when that is null.
 template <int Kind>
 inline void activate_as(const float* x, const float* other, int64_t count, float* out) {
-  for (int64_t i = 0; i < count; ++i) {
-    out[i] = other ? activated<Kind>(x[i]) * other[i] : activated<Kind>(x[i]);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Floats v = activated<Kind>(load_row<kFloat32>(x, i, count));
+    const Floats w = other ? multiply(v, load_row<kFloat32>(other, i, count)) : v;
+    store_row<kFloat32>(out, i, count, w);
   }
 }
 
-// out = activation(x) * other, or without `other` when that is null.
 inline void activate(int32_t kind, const float* x, const float* other, int64_t count, float* out) {
   if (kind == kSilu) return activate_as<kSilu>(x, other, count, out);
   if (kind == kGeluQuick) return activate_as<kGeluQuick>(x, other, count, out);
@@ -59,25 +32,54 @@ struct Statistics {
   float mean, inverse;
 };
 
-inline float lane_sum(const float* x, int64_t count, float mean, bool squared) {
-  float lanes[16] = {};
+// The sums over a row of x - origin and of its square.
+struct RowSums {
+  double first, second;
+};
+
+template <int Dtype>
+inline RowSums row_sums(const void* x, int64_t count, float origin) {
+  constexpr int kChains = 4;
+  const Floats minus = broadcast(-origin);
+  Floats first[kChains], second[kChains];
+  for (Floats& s : first) s = zero();
+  for (Floats& s : second) s = zero();
+  const auto sum_up = [&](int64_t i, int chain) {
+    const Floats v = add(load_as<Dtype>(x, i), minus);
+    first[chain] = add(first[chain], v);
+    second[chain] = multiply_add(v, v, second[chain]);
+  };
   int64_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    for (int j = 0; j < 16; ++j) {
-      const float v = x[i + j] - mean;
-      lanes[j] += squared ? v * v : v;
-    }
+  for (; i + kChains * kLanes <= count; i += kChains * kLanes) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kChains; ++j) sum_up(i + j * kLanes, j);
   }
-  float total = 0;
-  for (; i < count; ++i) total += squared ? (x[i] - mean) * (x[i] - mean) : x[i] - mean;
-  for (float lane : lanes) total += lane;
+  for (; i + kLanes <= count; i += kLanes) sum_up(i, 0);
+  float rest[kLanes];
+  RowSums total{0, 0};
+  if (i < count) store(rest, load_row<Dtype>(x, i, count));
+  for (int64_t j = 0; i + j < count; ++j) {
+    const double v = rest[j] - origin;
+    total = {total.first + v, total.second + v * v};
+  }
+  for (const Floats& s : first) total.first += sum(s);
+  for (const Floats& s : second) total.second += sum(s);
   return total;
 }
 
-inline Statistics statistics(int32_t norm, const float* x, int64_t count, float eps) {
-  const float n = static_cast<float>(count);
-  const float mean = norm == kLayerNorm ? lane_sum(x, count, 0, false) / n : 0;
-  return {mean, 1.0f / std::sqrt(lane_sum(x, count, mean, true) / n + eps)};
+template <int Dtype>
+inline Statistics statistics(int32_t norm, const void* x, int64_t count, float eps) {
+  const double n = static_cast<double>(count);
+  const auto inverse = [&](double variance) {
+    return static_cast<float>(1.0 / std::sqrt(variance + double{eps}));
+  };
+  if (norm == kRmsNorm) return {0, inverse(row_sums<Dtype>(x, count, 0).second / n)};
+  const float near = static_cast<float>(row_sums<Dtype>(x, count, 0).first / n);
+  const RowSums sums = row_sums<Dtype>(x, count, near);
+  // What rounding left out of the mean. Differences of few bits are all rounded the same way, and
+  // their mean is off; their sum is not.
+  const double rest = Dtype == kFloat32 ? sums.first / n : 0;
+  return {static_cast<float>(near + rest), inverse(sums.second / n - rest * rest)};
 }
 
 // out = the norm of x, columns [begin, begin + count).
@@ -88,16 +90,23 @@ inline void normalize(const NormWeights& norm, const Statistics& row, const floa
   for (int64_t i = 0; norm.bias && i < count; ++i) out[i] += norm.bias[begin + i];
 }
 
-// Rotates `pairs` pairs of x: i with i + pairs, or 2i with 2i + 1.
-inline void rotate_pairs(float* x, const float* cosines, const float* sines, int64_t pairs,
-                         bool interleaved) {
-  const int64_t step = interleaved ? 2 : 1, apart = interleaved ? 1 : pairs;
+template <bool Interleaved>
+inline void rotate_pairs_as(float* x, const float* cosines, const float* sines, int64_t pairs,
+                            float sign) {
+  const int64_t step = Interleaved ? 2 : 1, apart = Interleaved ? 1 : pairs;
   for (int64_t i = 0; i < pairs; ++i) {
     float &a = x[i * step], &b = x[i * step + apart];
-    const float first = a * cosines[i] - b * sines[i];
-    b = b * cosines[i] + a * sines[i];
+    const float sine = sign * sines[i], first = a * cosines[i] - b * sine;
+    b = b * cosines[i] + a * sine;
     a = first;
   }
+}
+
+// Rotates `pairs` pairs of x, i with i + pairs, or 2i with 2i + 1; back where sign is -1.
+inline void rotate_pairs(float* x, const float* cosines, const float* sines, int64_t pairs,
+                         bool interleaved, float sign = 1) {
+  if (interleaved) return rotate_pairs_as<true>(x, cosines, sines, pairs, sign);
+  rotate_pairs_as<false>(x, cosines, sines, pairs, sign);
 }
 
 // Rotates a head by its text's place.

@@ -111,9 +111,59 @@ inline Floats multiply(Floats x, Floats y) {
 inline Floats multiply_add(Floats x, Floats y, Floats z) {
   return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
+inline Floats add(Floats x, Floats y) {
+  return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+}
+inline Floats divide(Floats x, Floats y) {
+  return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
+}
+inline Floats absolute(Floats v) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, v.a), _mm256_andnot_ps(sign, v.b)};
+}
+// NaN stays NaN.
+inline Floats clamp(Floats v, float least, float most) {
+  const __m256 low = _mm256_set1_ps(least), high = _mm256_set1_ps(most);
+  return {_mm256_min_ps(high, _mm256_max_ps(low, v.a)),
+          _mm256_min_ps(high, _mm256_max_ps(low, v.b))};
+}
+inline Floats where_negative(Floats v, Floats x, Floats y) {
+  const auto negative = [](__m256 part) {
+    return _mm256_cmp_ps(part, _mm256_setzero_ps(), _CMP_LT_OQ);
+  };
+  return {_mm256_blendv_ps(y.a, x.a, negative(v.a)), _mm256_blendv_ps(y.b, x.b, negative(v.b))};
+}
+// 2^v for whole v from -127, which gives 0, to 128, which gives infinity.
+inline Floats power_of_two(Floats v) {
+  const auto power = [](__m256 part) {
+    const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(part), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
+  };
+  return {power(v.a), power(v.b)};
+}
 inline void store(float* p, Floats v) {
   _mm256_storeu_ps(p, v.a);
   _mm256_storeu_ps(p + 8, v.b);
+}
+// Rounds to nearest, ties to even; NaN stays NaN.
+inline void store_half(uint16_t* p, Floats v) {
+  constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  auto* q = reinterpret_cast<__m128i*>(p);
+  _mm_storeu_si128(q, _mm256_cvtps_ph(v.a, kNearest));
+  _mm_storeu_si128(q + 1, _mm256_cvtps_ph(v.b, kNearest));
+}
+inline void store_bf16(uint16_t* p, Floats v) {
+  const auto rounded = [](__m256 x) {
+    const __m256i bits = _mm256_castps_si256(x);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    return _mm256_srli_epi32(_mm256_blendv_epi8(_mm256_add_epi32(bits, half), quiet, nan), 16);
+  };
+  // packing puts the halves of a and b in turn: a0 b0 a1 b1
+  const __m256i packed = _mm256_packus_epi32(rounded(v.a), rounded(v.b));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xd8));
 }
 
 inline void prefetch(const uint8_t* p) {

@@ -99,8 +99,41 @@ inline Floats multiply(const Floats& a, const Floats& b) {
 inline Floats multiply_add(const Floats& a, const Floats& b, const Floats& c) {
   return each<Floats>([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
 }
+inline Floats add(const Floats& a, const Floats& b) {
+  return each<Floats>([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline Floats divide(const Floats& a, const Floats& b) {
+  return each<Floats>([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline Floats absolute(const Floats& v) {
+  return each<Floats>([&](int i) { return v.v[i] < 0 ? -v.v[i] : v.v[i]; });
+}
+// NaN stays NaN.
+inline Floats clamp(const Floats& v, float least, float most) {
+  return each<Floats>([&](int i) {
+    const float raised = v.v[i] < least ? least : v.v[i];
+    return raised > most ? most : raised;
+  });
+}
+inline Floats where_negative(const Floats& v, const Floats& a, const Floats& b) {
+  return each<Floats>([&](int i) { return v.v[i] < 0 ? a.v[i] : b.v[i]; });
+}
+// 2^v for whole v from -127, which gives 0, to 128, which gives infinity.
+inline Floats power_of_two(const Floats& v) {
+  return each<Floats>([&](int i) {
+    // the whole number stands in the last bits of its sum with 1.5 * 2^23; NaN does no harm
+    const int32_t power = static_cast<int32_t>(as_bits(v.v[i] + 0x1.8p23f)) - 0x4b400000;
+    return as_float(static_cast<uint32_t>(power + 127) << 23);
+  });
+}
 inline void store(float* p, const Floats& v) {
   for (int i = 0; i < 16; ++i) p[i] = v.v[i];
+}
+inline void store_half(uint16_t* p, const Floats& v) {
+  for (int i = 0; i < 16; ++i) p[i] = to_fp16(v.v[i]);
+}
+inline void store_bf16(uint16_t* p, const Floats& v) {
+  for (int i = 0; i < 16; ++i) p[i] = to_bf16(v.v[i]);
 }
 inline void prefetch(const uint8_t*) {}
 
