@@ -13,7 +13,7 @@ G groups of a row, C columns of a group.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -146,6 +146,21 @@ def linear_weight_only(
     _check_call(x, packed, bias, activation_bits)
     out: Tensor = dispatch("linear_weight_only", x.device.type)(x, packed, bias, activation_bits)
     return out
+
+
+def some_columns(packed: PackedWeight, columns: slice) -> PackedWeight:
+    """A copy of some columns of a weight; they begin at a multiple of `UNIT` and of the group."""
+    begin, end = columns.start, min(columns.stop, packed.in_features)
+    bytes_per_column = BLOCK * packed.bits // 8
+    last = -(-end // UNIT) * UNIT
+    levels = packed.levels[:, begin * bytes_per_column : last * bytes_per_column].contiguous()
+    tables = [packed.scales, packed.zeros]
+    if packed.group is not None:
+        groups = slice(begin // packed.group, end // packed.group)
+        tables = [None if table is None else table[:, groups] for table in tables]
+    scales, zeros = tables
+    assert scales is not None
+    return replace(packed, levels=levels, scales=scales, zeros=zeros, in_features=end - begin)
 
 
 def block_chunks(packed: PackedWeight, elements: int = _CHUNK_ELEMENTS) -> list[slice]:

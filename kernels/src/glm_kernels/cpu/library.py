@@ -47,6 +47,8 @@ def _load() -> ctypes.CDLL | LibraryError:
     library.glm_linear_weight_only.argtypes = _LINEAR_TYPES
     library.glm_pack_levels.argtypes = (_P, _P, _L, _L, _L, _I, _I, _I)
     library.glm_pack_levels.restype = None
+    library.glm_dequantize.argtypes = (*(_P,) * 4, *(_L,) * 4, *(_I,) * 5)
+    library.glm_dequantize.restype = None
     library.glm_decode_workspace.argtypes = (_P, _L, _I)
     library.glm_decode_workspace.restype = _L
     library.glm_decode_step.argtypes = (_P, _P, _I)

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from glm_kernels.cpu import library
 from glm_kernels.registry import CPU_PRIORITY, register
-from glm_kernels.weight_only import PackedWeight, block_chunks, dequantize_packed
+from glm_kernels.weight_only import PackedWeight, block_chunks, dequantize_packed, some_columns
 
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Their numbers in native/abi.h."""
+_GRAD_ELEMENTS, _GRAD_COLUMNS = 1 << 21, 128
+"""Numbers of a weight that a gradient meets at once, 8 MiB in fp32, so that they are still in the
+cache; and what their columns are a multiple of."""
 
 
 @register("linear_weight_only", "torch")
@@ -40,14 +43,45 @@ class _ProductByBlocks(torch.autograd.Function):
 
 
 def grad_of_input(grad: Tensor, packed: PackedWeight) -> Tensor:
-    """``grad W``, [..., N] to [..., K], some rows of the weight at a time."""
-    dtype = torch.promote_types(grad.dtype, torch.float32)
-    total = grad.new_zeros((*grad.shape[:-1], packed.in_features), dtype=dtype)
-    for at in block_chunks(packed):
-        weight = dequantize_packed(packed, grad.dtype, at)
-        begin = at.start * 16
-        total += grad[..., begin : begin + len(weight)] @ weight
-    return total.to(grad.dtype)
+    """``grad W``, [..., N] to [..., K], some columns of the weight at a time.
+
+    They are multiplied in bf16 where the gradient is and the processor multiplies it, else in fp32
+    (or fp64).
+    """
+    is_native = grad.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
+    dtype = grad.dtype if is_native else torch.promote_types(grad.dtype, torch.float32)
+    grad_MN = grad.reshape(-1, grad.shape[-1]).to(dtype)
+    out_MK = grad.new_empty((len(grad_MN), packed.in_features))
+    step = max(1, _GRAD_ELEMENTS // (packed.out_features * _GRAD_COLUMNS)) * _GRAD_COLUMNS
+    room = grad_MN.new_empty(packed.out_features * min(step, packed.in_features))
+    for begin in range(0, packed.in_features, step):
+        columns = slice(begin, min(begin + step, packed.in_features))
+        out_MK[:, columns] = grad_MN @ _columns(packed, columns, room)
+    return out_MK.view(*grad.shape[:-1], packed.in_features)
+
+
+def _columns(packed: PackedWeight, columns: slice, room: Tensor) -> Tensor:
+    """Some columns of the weight, [N, .], written to `room`: by the compiled part if possible."""
+    count = columns.stop - columns.start
+    out = room[: packed.out_features * count].view(packed.out_features, count)
+    if out.device.type != "cpu" or out.dtype not in _DTYPES or library.unavailable() is not None:
+        return out.copy_(dequantize_packed(some_columns(packed, columns), out.dtype))
+    library.library().glm_dequantize(
+        packed.levels.data_ptr(),
+        packed.scales.data_ptr(),
+        None if packed.zeros is None else packed.zeros.data_ptr(),
+        out.data_ptr(),
+        packed.in_features,
+        packed.out_features,
+        columns.start,
+        count,
+        _DTYPES[out.dtype],
+        packed.bits,
+        packed.group or 0,
+        torch.get_num_threads(),
+        library.isa(),
+    )
+    return out
 
 
 @register(
@@ -63,8 +97,10 @@ def linear_compiled(
     """Calls the compiled kernel; through a custom op where gradients or torch.compile need one."""
     if x.dtype not in _DTYPES:  # fp64, of which the compiled kernels would lose the bits
         return linear_by_blocks(x, packed, bias, activation_bits)
-    needs_grad = x.requires_grad or (bias is not None and bias.requires_grad)
-    traced = torch.compiler.is_compiling() or (needs_grad and torch.is_grad_enabled())
+    needs_grad = torch.is_grad_enabled() and (
+        x.requires_grad or (bias is not None and bias.requires_grad)
+    )
+    traced = needs_grad or torch.compiler.is_compiling()
     out: Tensor = (_linear_op if traced else _linear)(
         x,
         packed.levels,
@@ -90,7 +126,7 @@ def _linear(
     group: int,
     planes: int,
 ) -> Tensor:
-    x_MK = x.reshape(-1, x.shape[-1])
+    x_MK = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
     if x_MK.stride(1) != 1:
         x_MK = x_MK.contiguous()
     if bias is not None and bias.stride(0) != 1:

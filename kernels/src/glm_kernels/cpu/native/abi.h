@@ -30,4 +30,20 @@ struct LinearArguments {
   int32_t threads;
 };
 
+// out = columns [begin, begin + columns) of a weight, as numbers.
+struct Dequantize {
+  const uint8_t* levels;
+  const uint16_t* scales;
+  const int8_t* zeros;
+  void* out;  // [out_features, columns]
+  int64_t in_features;
+  int64_t out_features;
+  int64_t begin;  // a multiple of 128
+  int64_t columns;
+  int32_t dtype;
+  int32_t bits;
+  int32_t group;
+  int32_t threads;
+};
+
 }  // namespace glm

@@ -33,12 +33,13 @@ constexpr int64_t kPieceBytes = 1 << 17;  // of the weight: what a thread takes 
 struct Sizes {
   int64_t units, group_units, groups, blocks, block_bytes;
 
-  explicit Sizes(const LinearArguments& a)
-      : units((a.in_features + kUnit - 1) / kUnit),
-        group_units((a.group ? a.group : kWholeRowGroup) / kUnit),
+  Sizes(int64_t in_features, int64_t out_features, int64_t bits, int64_t group)
+      : units((in_features + kUnit - 1) / kUnit),
+        group_units((group ? group : kWholeRowGroup) / kUnit),
         groups((units + group_units - 1) / group_units),
-        blocks((a.out_features + kBlock - 1) / kBlock),
-        block_bytes(units * kUnit * kBlock * a.bits / 8) {}
+        blocks((out_features + kBlock - 1) / kBlock),
+        block_bytes(units * kUnit * kBlock * bits / 8) {}
+  explicit Sizes(const LinearArguments& a) : Sizes(a.in_features, a.out_features, a.bits, a.group) {}
 };
 
 // The quantized activations of some rows, in tiles of some rows each.
@@ -215,7 +216,8 @@ inline int64_t chunk_rows(const LinearArguments& a, const Sizes& size, int64_t t
 
 // Blocks that a thread takes at a time, at least.
 inline int64_t piece_blocks(const Sizes& size, int64_t at_once) {
-  return (kPieceBytes / size.block_bytes / at_once + 1) * at_once;
+  const int64_t fit = kPieceBytes / size.block_bytes / at_once * at_once;
+  return fit > at_once ? fit : at_once;
 }
 
 }  // namespace

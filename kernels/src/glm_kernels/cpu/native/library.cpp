@@ -13,6 +13,7 @@ GompParallel gomp_parallel = nullptr;
 
 namespace portable {
 int linear(const LinearArguments& arguments);
+void dequantize(const Dequantize& arguments);
 int64_t decode_workspace(const DecodeModel& model, int64_t rows);
 void decode_step(const DecodeModel& model, const DecodeStep& step);
 void pack_levels(const PackArguments& arguments);
@@ -20,12 +21,14 @@ void pack_levels(const PackArguments& arguments);
 #ifdef GLM_X86
 namespace avx2 {
 int linear(const LinearArguments& arguments);
+void dequantize(const Dequantize& arguments);
 int64_t decode_workspace(const DecodeModel& model, int64_t rows);
 void decode_step(const DecodeModel& model, const DecodeStep& step);
 void pack_levels(const PackArguments& arguments);
 }
 namespace avx512 {
 int linear(const LinearArguments& arguments);
+void dequantize(const Dequantize& arguments);
 int64_t decode_workspace(const DecodeModel& model, int64_t rows);
 void decode_step(const DecodeModel& model, const DecodeStep& step);
 void pack_levels(const PackArguments& arguments);
@@ -92,6 +95,19 @@ GLM_EXPORT void glm_pack_levels(const uint8_t* levels, uint8_t* out, int64_t row
   if (isa == glm::kAvx2) return glm::avx2::pack_levels(arguments);
 #endif
   glm::portable::pack_levels(arguments);
+}
+
+GLM_EXPORT void glm_dequantize(const uint8_t* levels, const uint16_t* scales, const int8_t* zeros,
+                               void* out, int64_t in_features, int64_t out_features,
+                               int64_t begin, int64_t columns, int32_t dtype, int32_t bits,
+                               int32_t group, int32_t threads, int32_t isa) {
+  const glm::Dequantize arguments{levels, scales,  zeros, out,  in_features, out_features,
+                                  begin,  columns, dtype, bits, group,       threads};
+#ifdef GLM_X86
+  if (isa >= glm::kAvx512) return glm::avx512::dequantize(arguments);
+  if (isa == glm::kAvx2) return glm::avx2::dequantize(arguments);
+#endif
+  glm::portable::dequantize(arguments);
 }
 
 // Bytes of the workspace that a decode step of so many rows needs.
