@@ -372,3 +372,20 @@ def test_rows_are_read_as_they_are_when_scales_are_wider_but_exact(tmp_path):
     write_chatglm2(tmp_path / "a", state)
     with pytest.raises(CheckpointError, match="has scales of .* that fp16 cannot hold"):
         open_checkpoint(tmp_path / "a").read_matrix("layers.0.attention.dense.weight")
+
+
+def test_error_when_shares_of_ranks_are_no_groups(tmp_path):
+    states = glm_130b_states(2)
+    for state in states:
+        matrix = state["transformer.layers.0.attention.dense.weight"]
+        as_rows(state, "transformer.layers.0.attention.dense.weight")
+        scale = matrix.abs().amax(1).half()
+        state["transformer.layers.0.attention.dense.weight_scale"] = scale
+    write_130b(tmp_path / "a", states)
+    message = (
+        r"layers.0.attention.dense.weight was quantized after 2 ranks had shared its columns, so "
+        r"each row has several scales, one for 16 columns, which 32 does not divide: read it as "
+        r"numbers \(--quantize none\)"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(tmp_path / "a").read_matrix("layers.0.attention.dense.weight")

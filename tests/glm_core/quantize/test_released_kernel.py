@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from glm_core.checkpoint.loading import load_model
+from glm_core.checkpoint.released import open_checkpoint
 from glm_core.infer.fast_decode import FastDecoder, fast_decoder
 from glm_core.infer.kv_cache import KVCache
 from glm_core.model import Transformer
@@ -33,6 +34,7 @@ LAYERS, HIDDEN = 2, 64
 SIZES = {"num_layers": LAYERS, "vocab_size": 300, "hidden_size": HIDDEN, "head_dim": 16}
 LINEARS = ("query_key_value.weight", "dense.weight", "h_to_4h.weight", "4h_to_h.weight")
 CHATGLM = CHATGLM_CONFIG | {"hidden_size": HIDDEN, "inner_hidden_size": 256, "vocab_size": 300}
+CONFIG_130B = '{"num_attention_heads": 4, "max_sequence_length": 48}'
 
 
 def int4_rows(state: dict[str, Any]) -> dict[str, Any]:
@@ -56,11 +58,19 @@ def write_glm_130b(folder: Path) -> None:
     model = tiny_model("glm-130b", **SIZES, ffn_hidden_size=96)
     state = int4_rows(files.glm_130b(files.arrays_of(model), LAYERS))
     files.save_ranks(folder, [state])
-    config = '{"num_attention_heads": 4, "max_sequence_length": 48}'
-    (folder / "config.json").write_text(config)
+    (folder / "config.json").write_text(CONFIG_130B)
 
 
-WRITERS = {"chatglm-6b": write_chatglm, "glm-130b": write_glm_130b}
+def write_ranks(folder: Path) -> None:
+    """As GLM-130B runs on four GPUs: each rank quantized what it has."""
+    model = tiny_model("glm-130b", **SIZES, ffn_hidden_size=128)
+    arrays = files.arrays_of(model)
+    states = [int4_rows(files.glm_130b(arrays, LAYERS, rank, 2)) for rank in range(2)]
+    files.save_ranks(folder, states)
+    (folder / "config.json").write_text(CONFIG_130B)
+
+
+WRITERS = {"chatglm-6b": write_chatglm, "glm-130b": write_glm_130b, "two ranks": write_ranks}
 
 
 @pytest.fixture(params=WRITERS)
@@ -69,6 +79,10 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, tokenizer: ByteBPETok
     WRITERS[request.param](tmp_path / "int4")
     tokenizer.save(tmp_path / "int4")
     return tmp_path / "int4"
+
+
+SHARED = (Layout(4, 32), Layout(4, 64))
+"""Half of 64 or 128 columns, as a group: how a matrix is held whose columns two ranks shared."""
 
 
 def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -80,8 +94,8 @@ def test_released_rows_run_on_the_compiled_kernel(folder: Path) -> None:
     numbers, _ = load_model(folder, quantize="none")
     layers = [module for module in quantized.modules() if isinstance(module, QuantizedLinear)]
     assert len(layers) == 4 * LAYERS
-    assert all(layer.layout == Layout(4) and layer.weight is None for layer in layers)
-    assert all(layer.packed is not None for layer in layers)
+    assert all(layer.packed is not None and layer.weight is None for layer in layers)
+    assert {layer.layout for layer in layers} <= {Layout(4), *SHARED}
     assert not any(isinstance(module, QuantizedLinear) for module in numbers.modules())
     # what `linear_weight_only` calls for these, unless something else is chosen
     assert dispatch("linear_weight_only", "cpu") is linear_compiled
@@ -117,3 +131,19 @@ def decoded(model: Transformer, decoder: FastDecoder | None) -> torch.Tensor:
                 place = (int(places_B2T[0, 0, t]), int(places_B2T[0, 1, t]))
                 logits.append(decoder.step([int(ids_BT[0, t])], [place], (0,), cache))
     return torch.stack(logits)
+
+
+def test_scales_of_ranks_become_those_of_groups(
+    tmp_path: Path, tokenizer: ByteBPETokenizer
+) -> None:
+    write_ranks(tmp_path)
+    tokenizer.save(tmp_path)
+    model, _ = load_model(tmp_path)
+    checkpoint = open_checkpoint(tmp_path)
+    groups = {"dense": 32, "dense_4h_to_h": 64, "query_key_value": 0, "dense_h_to_4h": 0}
+    for name, layer in model.named_modules():
+        if isinstance(layer, QuantizedLinear):
+            assert layer.layout == Layout(4, groups[name.rpartition(".")[2]])
+            # the levels times the scales of the ranks, in fp32, as the shards are joined
+            numbers = checkpoint.read(f"{name}.weight", torch.float32)
+            assert torch.equal(layer.dequantize(torch.float32), numbers), name

@@ -248,7 +248,7 @@ def stored_layouts(checkpoint: Checkpoint) -> dict[str, Layout]:
     stored = {
         name: layout
         for name in layouts_of(model, every)
-        if (layout := checkpoint.info(f"{name}.weight").layout) is not None
+        if (layout := checkpoint.layout(f"{name}.weight")) is not None
     }
     if says is not None and stored != _promised(model, says, checkpoint):
         raise CheckpointError(

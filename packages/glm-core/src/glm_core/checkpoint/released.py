@@ -23,7 +23,7 @@ from glm_core.checkpoint.keymap import (
 )
 from glm_core.checkpoint.stored import StoredTensor
 from glm_core.model.config import TransformerConfig
-from glm_core.quantize.layout import SCALE_SUFFIX
+from glm_core.quantize.layout import GROUPS, SCALE_SUFFIX, Layout
 from glm_core.quantize.matrix import QuantizedMatrix
 from glm_core.quantize.rows import dequantize_rows, row_chunks
 
@@ -51,6 +51,7 @@ class Checkpoint:
         self._entries = entries(self.table)
         inspection = Inspection(folder, format, self.config, self.table, self._entries)
         self._info = inspection.run(self.shapes)
+        self._layouts: dict[str, Layout | None] = {}
 
     @property
     def num_ranks(self) -> int:
@@ -69,6 +70,24 @@ class Checkpoint:
     def info(self, name: str) -> TensorInfo:
         """Shape and dtype of a parameter, known without reading it."""
         return self._info[name]
+
+    def layout(self, name: str) -> Layout | None:
+        """How a matrix is quantized once its shards are joined; None where it is not.
+
+        Ranks that shared its columns before they were quantized gave each row a scale of their own.
+        Such a row is one of groups that have the same scale, with the same numbers.
+        """
+        if name not in self._layouts:
+            layout = self._info[name].layout
+            if (
+                layout is not None
+                and layout.is_released
+                and not same_scales(self.read_scales(name))
+            ):
+                share = self._info[name].shape[1] // self.num_ranks
+                layout = Layout(layout.bits, max((g for g in GROUPS if share % g == 0), default=0))
+            self._layouts[name] = layout
+        return self._layouts[name]
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
         """Reads a parameter into fresh memory: its shards joined, quantized rows as numbers.
@@ -97,12 +116,12 @@ class Checkpoint:
                 _fill(views, dequantize_rows(stored.read(), scale.read(), info.bits, out.dtype))
 
     def read_matrix(self, name: str) -> QuantizedMatrix:
-        """Reads a parameter that is stored quantized, as it is stored.
+        """Reads a parameter that is stored quantized, its shards joined.
 
         Raises:
-            CheckpointError: ranks share its columns, so that a row has several scales.
+            CheckpointError: as `read_scale`.
         """
-        layout = self._info[name].layout
+        layout = self.layout(name)
         assert layout is not None, f"{name} is not quantized"
         scales = {suffix: self.read_scale(name, suffix) for suffix in layout.suffixes[1:]}
         return QuantizedMatrix.of({"": self.read_levels(name)} | scales, layout)
@@ -123,19 +142,24 @@ class Checkpoint:
         """The scales of a quantized matrix, or with the suffix of these its zero points.
 
         Raises:
-            CheckpointError: ranks share its columns, so that a row has several scales.
+            CheckpointError: ranks share its columns, each with a scale of its own, and their shares
+                are not made of groups.
         """
-        layout = self._info[name].layout
-        assert layout is not None, f"{name} is not quantized"
-        if not layout.is_released:
+        stored, layout = self._info[name].layout, self.layout(name)
+        assert stored is not None and layout is not None, f"{name} is not quantized"
+        if not stored.is_released:
             return self.files.tensors[self._entries[name].names[0] + suffix].read()
         scales = self.read_scales(name)
-        if not same_scales(scales):
+        if same_scales(scales):
+            return scales[0]
+        share = self._info[name].shape[1] // len(scales)
+        if not layout.group:
             raise CheckpointError(
                 f"{name} was quantized after {self.num_ranks} ranks had shared its columns, so "
-                "each row has several scales: read it as numbers (--quantize none)"
+                f"each row has several scales, one for {share} columns, which {GROUPS[0]} does not "
+                "divide: read it as numbers (--quantize none)"
             )
-        return scales[0]
+        return torch.stack(scales, dim=1).repeat_interleave(share // layout.group, dim=1)
 
     def read_scales(self, name: str) -> list[Tensor]:
         """The scales of quantized rows, each fp16 [out]: one for every share of their columns."""

@@ -113,7 +113,7 @@ class WeightReader:
 
     def _is_stored(self, name: str) -> bool:
         """Whether a matrix is stored as the model has it."""
-        return self.checkpoint.info(name).layout == self._layouts[name]
+        return self.checkpoint.layout(name) == self._layouts[name]
 
     def _quantized(self, name: str) -> dict[str, Tensor]:
         """What is stored of a quantized matrix: read, or quantized here."""
