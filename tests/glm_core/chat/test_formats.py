@@ -15,7 +15,7 @@ import pytest
 import sentencepiece
 import tiktoken
 
-from glm_core.chat import Message, Role, chat_format, chat_format_for
+from glm_core.chat import Message, Role, ToolCall, chat_format, chat_format_for
 from glm_core.chat.rounds import Rounds
 from glm_core.tokenizer import Tokenizer
 
@@ -327,3 +327,13 @@ def test_defaults_are_those_of_the_originals() -> None:
     settings = {kind: (chat_format(kind).temperature, chat_format(kind).top_p) for kind in KINDS}
     assert settings.pop("chatglm") == (0.95, 0.7)
     assert set(settings.values()) == {(0.8, 0.8)}
+
+
+def test_observation_is_kept_when_a_tool_answered_nothing(
+    tokenizers: Callable[[str], Tokenizer],
+) -> None:
+    call = chat_format("glm4").write_call(ToolCall("f", {}))
+    messages = [Message(Role.user, "?"), call, Message(Role.observation, "")]
+    tokenizer = tokenizers("glm4")
+    ids = chat_format("glm4").encode(messages, tokenizer)
+    assert tokenizer.token_id("<|observation|>") in ids

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
-from glm_core.chat.message import Message, Tool
+from glm_core.chat.call_syntax import CallSyntax
+from glm_core.chat.message import Message, Tool, ToolCall
 from glm_core.chat.reader import AnswerReader
 from glm_core.chat.roles import GLM4, ChatGLM3, ToolDialect
 from glm_core.chat.rounds import Rounds
@@ -41,6 +42,31 @@ class ChatFormat(Protocol):
         Raises:
             ValueError: the format has no place for a message or for tools, or the messages are
                 in no order that it knows.
+        """
+        ...
+
+    def write_call(self, call: ToolCall, json_text: str = "") -> Message:
+        """Returns the message in which the model makes a call, as it writes one itself.
+
+        Args:
+            call: the call.
+            json_text: its arguments as somebody has written them in JSON; a format whose calls
+                are JSON keeps them as they are.
+
+        Raises:
+            ValueError: the format cannot say it.
+        """
+        ...
+
+    def call_syntax(self, function: Mapping[str, Any], prefix: str = "") -> CallSyntax:
+        """Returns how the model writes calls of a function, for decoding under a grammar.
+
+        Args:
+            function: name and parameters of the function.
+            prefix: begins the names of the grammar's rules.
+
+        Raises:
+            ValueError: the format has no calls, or none for such parameters.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -31,6 +31,10 @@ class ToolCall:
     """JSON values by parameter; empty for a tool that takes plain text."""
     text: str = ""
     """For a tool that takes plain text: code to run, a picture's description, ..."""
+    id: str = field(default="", compare=False)
+    """What the result of the call refers to it by, outside the model; no model reads it."""
+    is_together: bool = field(default=False, compare=False)
+    """Whether it was made in one answer with the call before it; no model reads it."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +131,19 @@ def _may_follow(role: Role, before: Role | None) -> bool:
 
 def _call_data(call: ToolCall) -> dict[str, Any]:
     data: dict[str, Any] = {"name": call.name, "arguments": dict(call.arguments)}
-    return data | {"text": call.text} if call.text else data
+    if call.text:
+        data["text"] = call.text
+    if call.id:
+        data["id"] = call.id
+    if call.is_together:
+        data["is_together"] = True
+    return data
 
 
 def _call_of(data: Any) -> ToolCall:
     known = isinstance(data, dict) and isinstance(data.get("arguments"), dict)
-    if not known or not all(isinstance(data.get(key, ""), str) for key in ("name", "text")):
+    texts = ("name", "text", "id")
+    if not known or not all(isinstance(data.get(key, ""), str) for key in texts):
         raise ValueError(f"a tool call is {data!r}: it must have a name and arguments")
-    return ToolCall(data.get("name", ""), data["arguments"], data.get("text", ""))
+    name, text, call_id = (data.get(key, "") for key in texts)
+    return ToolCall(name, data["arguments"], text, call_id, data.get("is_together") is True)

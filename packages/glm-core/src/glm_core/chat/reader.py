@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -16,6 +16,11 @@ CallReader = Callable[[str], ToolCall]
 
 class AnswerReader(Protocol):
     """Takes an answer piece by piece."""
+
+    @property
+    def ended(self) -> Sequence[Message]:
+        """The messages that have ended so far."""
+        ...
 
     def push(self, text: str) -> str:
         """Takes text of the current message; returns what can be shown of it now."""
@@ -48,6 +53,7 @@ class PlainReader:
     def __init__(self, punctuation: bool) -> None:
         self._fix = StreamedFix(punctuation)
         self._text = ""
+        self.ended: list[Message] = []
 
     def push(self, text: str) -> str:
         shown = self._fix.push(text)
@@ -59,7 +65,8 @@ class PlainReader:
 
     def finish(self, wants_observation: bool, is_cut: bool) -> tuple[str, list[Message]]:
         shown = self._fix.finish()
-        return shown, [Message(Role.assistant, self._text + shown, is_cut=is_cut)]
+        self.ended.append(Message(Role.assistant, self._text + shown, is_cut=is_cut))
+        return shown, self.ended
 
 
 class HeadedReader:
@@ -73,7 +80,7 @@ class HeadedReader:
 
     def __init__(self, readers: Mapping[str, CallReader]) -> None:
         self._readers = readers
-        self._done: list[Message] = []
+        self.ended: list[Message] = []
         self._raw, self._name, self._is_text = "", "", False
         self._fix = StreamedFix()
 
@@ -100,8 +107,8 @@ class HeadedReader:
     def finish(self, wants_observation: bool, is_cut: bool) -> tuple[str, list[Message]]:
         shown = self._end(wants_observation and not is_cut)
         if is_cut:
-            self._done[-1] = replace(self._done[-1], is_cut=True)
-        return shown, self._done
+            self.ended[-1] = replace(self.ended[-1], is_cut=True)
+        return shown, self.ended
 
     def _begin(self) -> None:
         self._raw, self._name, self._is_text = "", "", False
@@ -110,16 +117,16 @@ class HeadedReader:
     def _end(self, wants_observation: bool) -> str:
         if self._name:
             call = self._call()
-            self._done.append(call)
+            self.ended.append(call)
             return f"{call.name}\n{call.content}" if call.fault else ""
         shown = self._fix.finish() if self._is_text else self._raw.strip()
         head, line_break, rest = self._raw.partition("\n")
         name = head.strip()
         if wants_observation and line_break and looks_like_name(name):
             fault = f"the model calls {name}, which is none of its tools"
-            self._done.append(Message(Role.assistant, rest, name, fault=fault))
+            self.ended.append(Message(Role.assistant, rest, name, fault=fault))
         else:
-            self._done.append(Message(Role.assistant, self._raw.strip()))
+            self.ended.append(Message(Role.assistant, self._raw.strip()))
         return shown
 
     def _call(self) -> Message:

@@ -10,11 +10,20 @@ GLM-4-9B-chat (`apply_chat_template`); THUDM/ChatGLM3 composite_demo/conversatio
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
+from glm_core.chat.call_syntax import (
+    CallSyntax,
+    fenced,
+    json_syntax,
+    python_call,
+    python_syntax,
+    written,
+)
 from glm_core.chat.glm4_tools import BUILT_IN, HEADING, JSON_PLEASE, WHO_YOU_ARE
 from glm_core.chat.message import Message, Role, Tool, ToolCall, check_conversation
 from glm_core.chat.reader import AnswerReader, CallReader, HeadedReader
@@ -74,6 +83,14 @@ class ChatGLM3:
             readers[function["name"]] = partial(_call_of, function, read_python_call)
         return HeadedReader(readers)
 
+    def write_call(self, call: ToolCall, json_text: str = "") -> Message:
+        if call.text:
+            return written(call, fenced(call.text), read_text_call, self.name)
+        return written(call, python_call(call.arguments), read_python_call, self.name)
+
+    def call_syntax(self, function: Mapping[str, Any], prefix: str = "") -> CallSyntax:
+        return python_syntax(function, prefix)
+
     def _with_tools(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
         functions = [_function(tool, self.name) for tool in tools]
         indent = 4 if self.tool_dialect == ToolDialect.indented else None
@@ -95,7 +112,8 @@ class GLM4:
     ) -> list[int]:
         check_conversation(messages)
         # The template passes over what is empty, and tells of the tools before the system prompt.
-        kept = [message for message in messages if message.content]
+        # A tool may well answer nothing: without that observation the call would stand unanswered.
+        kept = [message for message in messages if message.content or _is_observation(message)]
         if tools:
             kept.insert(0, Message(Role.system, tools_text(tools)))
         return _frame(kept, tokenizer)
@@ -112,6 +130,21 @@ class GLM4:
             else:
                 readers[function["name"]] = partial(_call_of, function, read_json_call)
         return HeadedReader(readers)
+
+    def write_call(self, call: ToolCall, json_text: str = "") -> Message:
+        if not call.text:
+            content = json_text or json.dumps(call.arguments, ensure_ascii=False)
+            return written(call, content, read_json_call, self.name)
+        is_bare = read_text_call(call.name, call.text).text == call.text
+        content = call.text if is_bare else fenced(call.text)
+        return written(call, content, read_text_call, self.name)
+
+    def call_syntax(self, function: Mapping[str, Any], prefix: str = "") -> CallSyntax:
+        return json_syntax(function, prefix)
+
+
+def _is_observation(message: Message) -> bool:
+    return message.role == Role.observation
 
 
 def tools_text(tools: Sequence[Tool]) -> str:

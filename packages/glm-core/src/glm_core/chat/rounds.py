@@ -5,10 +5,12 @@ Sources: ChatGLM-6B modeling_chatglm.py `chat`; ChatGLM2-6B tokenization_chatglm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from glm_core.chat.message import Message, Role, Tool, check_conversation
+from glm_core.chat.call_syntax import CallSyntax
+from glm_core.chat.message import Message, Role, Tool, ToolCall, check_conversation
 from glm_core.chat.reader import AnswerReader, PlainReader
 from glm_core.tokenizer.protocol import Tokenizer
 from glm_core.tokenizer.specials import GMASK, SOP
@@ -65,6 +67,12 @@ class Rounds:
                 text += f"{message.content}{end}"
         return text
 
+    def write_call(self, call: ToolCall, json_text: str = "") -> Message:
+        raise ValueError(self._no_tools())
+
+    def call_syntax(self, function: Mapping[str, Any], prefix: str = "") -> CallSyntax:
+        raise ValueError(self._no_tools())
+
     def marks(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         return ()
 
@@ -75,10 +83,7 @@ class Rounds:
         check_conversation(messages)
         has_calls = any(message.name or message.role == Role.observation for message in messages)
         if tools or has_calls:
-            raise ValueError(
-                f"the {self.name} format knows no tools: use a model of the chatglm3 or glm4 "
-                "format, or leave the tools away"
-            )
+            raise ValueError(self._no_tools())
         if any(message.role == Role.system for message in messages):
             raise ValueError(
                 f"the {self.name} format has no place for a system prompt: write it into the "
@@ -90,3 +95,9 @@ class Rounds:
         )
         if not by_turns or len(roles) % 2 == 0:
             raise ValueError("the conversation must end with a user's message to be answered")
+
+    def _no_tools(self) -> str:
+        return (
+            f"the {self.name} format knows no tools: use a model of the chatglm3 or glm4 format, "
+            "or leave the tools away"
+        )

@@ -1,0 +1,1 @@
+"""HTTP: what the outside world sees of the models."""
