@@ -8,30 +8,13 @@
 
 #include "decode_buffers.h"
 #include "decode_embed.h"
+#include "decode_plain.h"
 #include "team.h"
 
 namespace glm::GLM_ISA {
 namespace {
 
 constexpr int64_t kStepPieceBytes = 1 << 14;  // of a matrix: what a thread takes at a time, at least
-constexpr int64_t kPlainRows = 4;             // rows of a plain matrix worked on at once
-
-// Sums of the products of four rows of a plain matrix with a row of x.
-template <int Dtype>
-inline void multiply_plain(const Matrix& m, int64_t row, int64_t count, const float* x, float* out) {
-  const int64_t K = m.in_features;
-  Floats sums[kPlainRows];
-  for (Floats& s : sums) s = zero();
-  for (int64_t i = 0; i < K; i += 16) {
-    const Floats v = load_floats(x + i);
-#pragma GCC unroll 4
-    for (int r = 0; r < kPlainRows; ++r) {
-      const int64_t from = row + (r < count ? r : 0);
-      sums[r] = multiply_add(load_as<Dtype>(m.values, from * K + i), v, sums[r]);
-    }
-  }
-  for (int r = 0; r < kPlainRows; ++r) out[r] = sum(sums[r]);
-}
 
 // A thread's way through a step.
 class Step {
@@ -264,16 +247,17 @@ class Step {
   void plain_product(const Matrix& matrix, const float* x, int64_t rows, const Finish& finish) {
     const int64_t K = matrix.in_features, row_bytes = K * (matrix.dtype == kFloat32 ? 4 : 2);
     const int64_t piece = (kStepPieceBytes / row_bytes / kPlainRows + 1) * kPlainRows;
-    const auto multiply_rows = matrix.dtype == kFloat32    ? multiply_plain<kFloat32>
-                               : matrix.dtype == kBFloat16 ? multiply_plain<kBFloat16>
-                                                           : multiply_plain<kFloat16>;
+    const auto multiply_rows = matrix.dtype == kFloat32    ? multiply_plain_rows<kFloat32>
+                               : matrix.dtype == kBFloat16 ? multiply_plain_rows<kBFloat16>
+                                                           : multiply_plain_rows<kFloat16>;
     team_.each(matrix.out_features, piece, [&](int64_t first, int64_t last) {
       for (int64_t column = first; column < last; column += kPlainRows) {
         const int64_t count = last - column < kPlainRows ? last - column : kPlainRows;
-        for (int64_t row = 0; row < rows; ++row) {
-          float sums[kPlainRows];
-          multiply_rows(matrix, column, count, x + row * K, sums);
-          finish(sums, row, column, count);
+        for (int64_t row = 0; row < rows; row += kPlainTile) {
+          float sums[kPlainTile][kPlainRows];
+          const int64_t tile = rows - row < kPlainTile ? rows - row : kPlainTile;
+          multiply_rows(matrix, column, count, x + row * K, tile, sums);
+          for (int64_t r = 0; r < tile; ++r) finish(sums[r], row + r, column, count);
         }
       }
     });

@@ -19,7 +19,7 @@ inline uint32_t arranged(uint32_t word) {
   const uint32_t even = word >> 4 & 0x0f0f0f0fu, odd = word & 0x0f0f0f0fu;
   const uint32_t lower = (even & 0xff) | (odd & 0xff) << 8 | (even & 0xff00) << 8 |
                          (odd & 0xff00) << 16;
-  const uint32_t upper = even >> 16 & 0xff | (odd >> 16 & 0xff) << 8 | (even >> 24) << 16 |
+  const uint32_t upper = (even >> 16 & 0xff) | (odd >> 16 & 0xff) << 8 | (even >> 24) << 16 |
                          (odd >> 24) << 24;
   return (lower | upper << 4) ^ 0x88888888u;
 }
