@@ -148,6 +148,19 @@ def linear_weight_only(
     return out
 
 
+def some_blocks(packed: PackedWeight, blocks: slice) -> PackedWeight:
+    """Some blocks of 16 rows of a weight, where they are."""
+    rows = min(blocks.stop * BLOCK, packed.out_features) - blocks.start * BLOCK
+    zeros = None if packed.zeros is None else packed.zeros[blocks]
+    return replace(
+        packed,
+        levels=packed.levels[blocks],
+        scales=packed.scales[blocks],
+        zeros=zeros,
+        out_features=rows,
+    )
+
+
 def some_columns(packed: PackedWeight, columns: slice) -> PackedWeight:
     """A copy of some columns of a weight; they begin at a multiple of `UNIT` and of the group."""
     begin, end = columns.start, min(columns.stop, packed.in_features)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from glm_kernels import PackedWeight, pack_weight
-from glm_kernels.cpu import library
+from glm_kernels.cpu import library, weight_only
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -57,8 +57,14 @@ def quantized() -> Callable[..., Weight]:
     return draw
 
 
+@pytest.fixture
+def always_compiled(monkeypatch) -> None:
+    """Leave no product to torch, however many rows it has."""
+    monkeypatch.setattr(weight_only, "_MOST_ROWS", {})
+
+
 @pytest.fixture(params=library.ISAS)
-def isa(request) -> str:
+def isa(request, always_compiled) -> str:
     """Run the test once for each instruction set that the library has a path for."""
     if library.unavailable() is not None:
         pytest.skip(f"no compiled kernels: {library.unavailable()}")

@@ -24,6 +24,8 @@ from glm_kernels.weight_only import ActivationBits
 
 from .conftest import Weight, draw
 
+pytestmark = pytest.mark.usefixtures("always_compiled")
+
 FALLBACK = "fallback"
 PATHS = pytest.mark.parametrize("path", [FALLBACK, *library.ISAS[1:]])
 """Each is compared with the portable C++."""

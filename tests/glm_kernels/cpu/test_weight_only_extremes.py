@@ -11,9 +11,12 @@ import torch
 from glm_kernels import linear_weight_only, pack_weight, use_backend
 from glm_kernels.cpu import library
 
-pytestmark = pytest.mark.skipif(
-    library.unavailable() is not None, reason=f"no compiled kernels: {library.unavailable()}"
-)
+pytestmark = [
+    pytest.mark.usefixtures("always_compiled"),
+    pytest.mark.skipif(
+        library.unavailable() is not None, reason=f"no compiled kernels: {library.unavailable()}"
+    ),
+]
 
 
 def by_torch(x, packed) -> torch.Tensor:

@@ -22,7 +22,7 @@ LAYOUTS = [
 @pytest.fixture(params=["compiled", "torch"])
 def small_chunks(request, monkeypatch) -> None:
     """Several chunks of columns, the last one narrower; with the compiled part and without."""
-    monkeypatch.setattr(weight_only, "_GRAD_ELEMENTS", 128 * 50)
+    monkeypatch.setattr(weight_only, "_NUMBERS", 128 * 50)
     if request.param == "torch":
         monkeypatch.setattr(weight_only.library, "unavailable", lambda: "for a test")
 
