@@ -1,0 +1,1 @@
+"""Agents: tools that a model may call, and the code interpreter."""

@@ -1,0 +1,235 @@
+"""The first process of a sandbox: it starts the kernel, watches what it uses, and ends it.
+
+It speaks with the executor over a Unix socket (its standard input), one JSON object per packet, and
+ends, with all that it started, when the executor closes the socket or dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from . import libc, mounts, privileges, processes
+
+_LOG_CHARS = 2000
+_PACKET = 1 << 16
+
+
+class Warden:
+    """Rules one sandbox.
+
+    Args:
+        control: packets from and to the executor.
+        parent: pidfd of the executor's process.
+        config: what cell.py sends.
+    """
+
+    def __init__(self, control: socket.socket, parent: int, config: dict[str, Any]) -> None:
+        self._control = control
+        self._parent = parent
+        self._config = config
+        self._limits: dict[str, Any] = config["limits"]
+        self._kernel: int | None = None
+        self._log = -1  # what the kernel writes before it has channels of its own
+        self._log_tail = b""
+        self._cpu_before_s = 0.0
+        self._next_check = 0.0
+
+    def serve(self) -> None:
+        """Does as it is told until the executor is gone."""
+        while True:
+            readable = self._wait()
+            if self._parent in readable:
+                return
+            if self._log in readable:
+                self._read_log()
+            if self._control.fileno() in readable:
+                packet = self._control.recv(_PACKET)
+                if not packet:
+                    return
+                self._obey(json.loads(packet))
+            self._watch()
+
+    def _wait(self) -> set[int]:
+        poll = select.poll()
+        for descriptor in (self._control.fileno(), self._parent, self._log):
+            if descriptor >= 0:
+                poll.register(descriptor, select.POLLIN)
+        interval_ms = None if self._kernel is None else self._config["watch_ms"]
+        return {descriptor for descriptor, _ in poll.poll(interval_ms)}
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        do = order["do"]
+        if do == "start":
+            self._start(order["connection"])
+        elif self._kernel is None:
+            return  # it has just died; the executor is about to read so
+        elif do == "begin":
+            self._cpu_before_s = processes.usage(processes.others()).cpu_s
+        elif do == "interrupt":
+            self._interrupt(self._kernel)
+        elif do == "sweep":
+            if processes.kill_except(self._kernel):
+                self._tell({"event": "swept"})
+            else:
+                self._end("it left processes that could not be stopped")
+        elif do == "kill":
+            self._end(order["why"])
+
+    def _interrupt(self, kernel: int) -> None:
+        try:
+            os.killpg(kernel, signal.SIGINT)  # as Ctrl-C: to what the code started, too
+        except ProcessLookupError:
+            return  # it has not come so far as to lead a group
+
+    def _start(self, connection: dict[str, Any]) -> None:
+        """Starts a kernel that listens where `connection` says; nothing of an older one is left."""
+        processes.kill_all()
+        folder = self._config["run_folder"]
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+        with open(self._connection_file(), "w") as out:
+            json.dump(connection, out)
+        self._cpu_before_s = processes.usage([]).cpu_s
+        self._log_tail = b""
+        self._log, child_log = os.pipe()
+        os.set_blocking(self._log, False)
+        self._kernel = os.fork()
+        if self._kernel == 0:
+            self._become_kernel(child_log)
+        os.close(child_log)
+        # Said only now: the executor must not take the old kernel's sockets for the new one's.
+        self._tell({"event": "started"})
+
+    def _connection_file(self) -> str:
+        return os.path.join(self._config["run_folder"], "connection.json")
+
+    def _become_kernel(self, log: int) -> None:
+        """Turns this forked process into the kernel; does not return."""
+        try:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDONLY)
+            for target, source in enumerate((null, log, log)):
+                os.dup2(source, target)
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # nothing of the warden's goes along
+            os.chdir(self._config["work_folder"])
+            if self._config["sandboxed"]:
+                privileges.lower_kernel(self._config["uid"], self._limits)
+            else:
+                libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+                privileges.set_limits(self._limits)
+            command = [*self._config["kernel_command"], self._connection_file()]
+            command.append(str(self._limits["output_chars"]))
+            os.execve(command[0], command, self._config["environment"])
+        except OSError as error:
+            os.write(2, f"{error}".encode())
+        finally:
+            os._exit(126)
+
+    def _watch(self) -> None:
+        """Ends the kernel when it is done or uses more than it may."""
+        began = time.monotonic()
+        if self._kernel is None or began < self._next_check:
+            return
+        pid, status = os.waitpid(self._kernel, os.WNOHANG)
+        if pid:
+            self._end(_ending(os.waitstatus_to_exitcode(status)))
+            return
+        pids = processes.others()
+        reason = self._excess(pids)
+        if reason:
+            self._end(reason)
+            return
+        processes.reap(self._kernel)
+        now = time.monotonic()
+        self._next_check = now + max(now - began, self._config["watch_ms"] / 2000)
+
+    def _excess(self, pids: list[int]) -> str:
+        """Returns which limit the processes exceed, or an empty string."""
+        used, limits = processes.usage(pids), self._limits
+        if used.threads > limits["processes"]:
+            return f"more than {limits['processes']} processes and threads"
+        if used.cpu_s - self._cpu_before_s > limits["cpu_s"]:
+            return f"more than {limits['cpu_s']:g} seconds of processor time"
+        memory = limits["memory_bytes"]
+        if used.resident_bytes > memory and processes.shared_once_bytes(pids) > memory:
+            return f"more than {memory / 2**20:.0f} MiB of memory"
+        return ""
+
+    def _end(self, reason: str) -> None:
+        processes.kill_all()
+        self._read_log()
+        os.close(self._log)
+        self._kernel, self._log = None, -1
+        log = self._log_tail.decode(errors="replace").strip()
+        self._tell({"event": "died", "reason": reason, "log": log})
+
+    def _tell(self, event: dict[str, str]) -> None:
+        self._control.send(json.dumps(event).encode())
+
+    def _read_log(self) -> None:
+        try:
+            piece = os.read(self._log, _PACKET)
+        except BlockingIOError:
+            return
+        self._log_tail = (self._log_tail + piece)[-_LOG_CHARS:]
+
+
+def _ending(code: int) -> str:
+    """Says how a process ended, from its exit code or the negated number of its signal."""
+    if code >= 0:
+        return f"it exited with status {code}"
+    return f"it was ended by {signal.Signals(-code).name}"
+
+
+def _prepare(config: dict[str, Any]) -> list[int]:
+    """Makes the folders and gives up privileges; returns descriptors of the two folders."""
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")  # the machine short of memory ends this before anything of its own
+    if config["sandboxed"]:
+        if config["build_mounts"]:
+            mounts.build(config["mounts"])
+            socket.sethostname("sandbox")
+        else:
+            mounts.limit_files(config["mounts"])
+    else:
+        libc.prctl(libc.PR_SET_CHILD_SUBREAPER, 1)
+    for folder, mode in config["folders"].items():
+        os.makedirs(folder, exist_ok=True)
+        os.chmod(folder, mode)
+    if config["sandboxed"]:
+        privileges.lower_warden()
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    return [os.open(config[name], flags) for name in ("work_folder", "run_folder")]
+
+
+def main() -> None:
+    """Runs on standard input until the executor ends."""
+    os.umask(0o022)
+    control = socket.socket(fileno=0)
+    packet, descriptors, _, _ = socket.recv_fds(control, _PACKET, 1)
+    if not packet:
+        return
+    config = json.loads(packet)
+    try:
+        folders = _prepare(config)
+    except OSError as error:
+        control.send(json.dumps({"event": "failed", "reason": str(error)}).encode())
+        sys.exit(1)
+    socket.send_fds(control, [json.dumps({"event": "ready"}).encode()], folders)
+    try:
+        Warden(control, descriptors[0], config).serve()
+    finally:
+        processes.kill_all()
+        if not config["sandboxed"]:
+            shutil.rmtree(config["root"], ignore_errors=True)
