@@ -13,16 +13,19 @@ import glm_core
 import glm_kernels
 
 HEAVY = frozenset(
-    "accelerate datasets deepspeed diffusers huggingface_hub matplotlib open_clip PIL pandas "
-    "pyarrow scipy sklearn tensorboard timm torchvision transformers triton xformers".split()
+    "accelerate datasets deepspeed diffusers huggingface_hub ipykernel jupyter_client matplotlib "
+    "open_clip PIL pandas pyarrow scipy sklearn tensorboard timm torchvision transformers triton "
+    "xformers zmq".split()
 )
 
 # Files of Triton kernels are imported at the first call of their op; the process of llama.cpp runs
-# in an environment of its own, as does that of chatglm.cpp.
+# in an environment of its own, as does that of chatglm.cpp; kernel_main is the program of the code
+# interpreter's kernel.
 LATE = (
     "glm_kernels.triton.",
     "glm_core.bench.llama_worker",
     "glm_core.bench.chatglm_cpp_worker",
+    "glm_core.agent.executor.inside.kernel_main",
 )
 
 
