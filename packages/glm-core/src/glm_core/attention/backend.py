@@ -59,6 +59,12 @@ class MaskRequest:
     dtype: torch.dtype
     """Dtype of the queries."""
 
+    group: int = 1
+    """Query heads that share a key/value head."""
+
+    head_dim: int | None = None
+    """Size of a head, where it is known."""
+
 
 class AttentionBackend(Protocol):
     """One way to compute attention. Stateless."""

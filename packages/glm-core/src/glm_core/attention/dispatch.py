@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from glm_core.attention.backend import AttentionBackend, MaskRequest, Scaling
+from glm_core.attention.compiled import CompiledAttention
 from glm_core.attention.eager import EagerAttention
 from glm_core.attention.flex import FlexAttention
 from glm_core.attention.sdpa import SdpaAttention
@@ -23,6 +24,7 @@ from glm_kernels.measured import ranking, remembers
 
 logger = logging.getLogger(__name__)
 
+_COMPILED = CompiledAttention()
 BACKENDS: dict[str, AttentionBackend] = {
     backend.name: backend
     for backend in (
@@ -31,6 +33,7 @@ BACKENDS: dict[str, AttentionBackend] = {
         FlexAttention(),
         TritonAttention(),
         XformersAttention(),
+        _COMPILED,
     )
 }
 SERVES_ALL = ("sdpa", "eager")
@@ -114,9 +117,12 @@ def _preferred(request: MaskRequest) -> tuple[str, ...]:
 def built_in_order(request: MaskRequest) -> tuple[str, ...]:
     """Backends from the best to one that takes every request, on machines that never measured.
 
-    On a GPU with a mask that has blocks to skip: triton, or flex for training. flex compiles for
-    each shape: worth it where shapes repeat, not for prompts of all lengths. sdpa otherwise.
+    On a CPU the compiled kernel for few queries, as in decoding. On a GPU with a mask that has
+    blocks to skip: triton, or flex for training. flex compiles for each shape: worth it where
+    shapes repeat, not for prompts of all lengths. sdpa otherwise.
     """
+    if _COMPILED.is_faster(request):
+        return (_COMPILED.name, "sdpa")
     structured = not isinstance(request.spec, Causal | Full)
     if request.device.type != "cuda" or not structured:
         return ("sdpa",)

@@ -61,8 +61,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, default: str | None = N
         "--attention",
         default="auto",
         metavar="NAME",
-        help="eager, sdpa, flex, triton or xformers; auto is the fastest as measured by `glm bench "
-        "kernels --tune`, or a good guess (default: %(default)s)",
+        help="eager, sdpa, flex, triton, xformers or cpu; auto is the fastest as measured by "
+        "`glm bench kernels --tune`, or a good guess (default: %(default)s)",
     )
     loading.add_argument(
         "--reference-numerics",

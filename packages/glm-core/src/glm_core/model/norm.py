@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from glm_core.model.config import Norm, TransformerConfig
-from glm_kernels import layer_norm, rms_norm
+from glm_kernels import add_layer_norm, add_rms_norm, layer_norm, rms_norm
+
+Normed = Tensor | tuple[Tensor, Tensor]
+"""The norm of x; given a residual stream, the norm of their sum, and that sum."""
 
 
 class RmsNorm(nn.Module):
@@ -17,7 +20,9 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
         self.eps = eps
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, residual_BTD: Tensor | None = None) -> Normed:
+        if residual_BTD is not None:
+            return add_rms_norm(x_BTD, residual_BTD, self.weight, self.eps)
         return rms_norm(x_BTD, self.weight, self.eps)
 
 
@@ -30,7 +35,9 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(size))
         self.eps = eps
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, residual_BTD: Tensor | None = None) -> Normed:
+        if residual_BTD is not None:
+            return add_layer_norm(x_BTD, residual_BTD, self.weight, self.bias, self.eps)
         return layer_norm(x_BTD, self.weight, self.bias, self.eps)
 
 

@@ -165,8 +165,11 @@ class Block(nn.Module):
         out = self.attention(normed, attend, rotate, kv_cache, query_BTD)
         if self.residual == Residual.sandwich:
             out = self.attention_out_norm(out)
-        x_BTD = self.join(x_BTD, normed, out)
-        normed = self.post_attention_norm(x_BTD)
+        if self.residual == Residual.deepnorm:
+            x_BTD = self.join(x_BTD, normed, out)
+            normed = self.post_attention_norm(x_BTD)
+        else:
+            normed, x_BTD = self.post_attention_norm(self.dropout(out), x_BTD)
         out = self.mlp(normed)
         if self.residual == Residual.sandwich:
             out = self.mlp_out_norm(out)
@@ -284,7 +287,8 @@ class Transformer(nn.Module):
             mask, offset = Prefixed(mask, self.prefix.prefix_len), offset + self.prefix.prefix_len
         batch, length = input_ids_BT.shape
         device, dtype = input_ids_BT.device, self.compute_dtype
-        request = MaskRequest(mask, batch, length, offset + length, offset, device, dtype)
+        heads = self.config.num_heads // self.config.num_kv_heads, self.config.head_dim
+        request = MaskRequest(mask, batch, length, offset + length, offset, device, dtype, *heads)
         if self.reference_attention is not None:
             backend = self.reference_attention
             return PreparedAttention(backend, backend.prepare(request))

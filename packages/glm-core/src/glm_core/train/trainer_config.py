@@ -23,6 +23,7 @@ class AttentionChoice(StrEnum):
     flex = "flex"
     triton = "triton"
     xformers = "xformers"
+    cpu = "cpu"
 
 
 @dataclass(kw_only=True, slots=True)
