@@ -180,6 +180,22 @@ def test_kernel_is_fresh_and_files_stay_when_the_one_before_died(interpreter):
     assert not interpreter.run("1").fresh_kernel
 
 
+def test_run_finds_a_new_kernel_when_the_old_one_died_after_its_run(interpreter):
+    code = """
+import os, threading
+threading.Timer(0.05, os._exit, [4]).start()
+"""
+    assert not interpreter.run(code).kernel_died
+    wait_for_death(interpreter)
+    result = interpreter.run("'os' in globals()")
+    assert (result.text, result.fresh_kernel, result.kernel_died) == ("False", True, "")
+
+
+def wait_for_death(executor):
+    """Waits until the first process has said that the kernel ended."""
+    assert executor._cell.has_event(10.0)
+
+
 def test_kernel_is_killed_when_shared_memory_escapes_the_allocator(interpreter):
     code = """
 import mmap
@@ -213,9 +229,12 @@ def test_run_stops_when_another_thread_interrupts(interpreter):
     assert not result.timed_out
 
 
-def test_run_ends_when_another_thread_closes(sandbox_kind):
+def test_run_ends_when_another_thread_closes_what_a_third_has_started(sandbox_kind):
     running = executor(sandbox_kind)
-    running.start()
+    starter = threading.Thread(target=running.start)
+    starter.start()
+    starter.join()  # the sandbox outlives the thread that made it
+    assert running.run("1").text == "1"
     timer = threading.Timer(0.2, running.close)
     timer.start()
     result = running.run("while True: pass", timeout_s=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -75,7 +76,6 @@ class Cell:
         if len(descriptors) == 2:
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
-            self._control.settimeout(None)
             return descriptors
         self._control.close()
         self._wait_for_end()
@@ -97,8 +97,14 @@ class Cell:
         except OSError:
             return  # the next event says that it has ended
 
+    def has_event(self, wait_s: float) -> bool:
+        """Waits at most so many seconds for an event."""
+        poll = select.poll()  # select(2) refuses descriptors above 1023
+        poll.register(self._control, select.POLLIN)
+        return bool(poll.poll(wait_s * 1000))
+
     def event(self) -> dict[str, str]:
-        """Waits for an event; `{"event": "gone"}` when the first process has ended."""
+        """Waits for an event; `{"event": "gone"}` when the first process has ended or is stuck."""
         try:
             packet = self._control.recv(_PACKET)
         except OSError:

@@ -56,11 +56,16 @@ class Kernel:
         self._paths: list[int] = []
         try:
             cell.send("start", connection=_connection(cell.run_folder, key))
-            self._read_event()
+            self._await_start()
             self._connect(time.monotonic() + limits.start_s)
         except BaseException:
             self.close()
             raise
+
+    def check(self) -> None:
+        """Raises KernelDied when the kernel ended since the last run."""
+        if self._cell.has_event(0.0):
+            self._read_event()
 
     def close(self) -> None:
         """Closes the sockets; the process is the cell's affair."""
@@ -144,6 +149,12 @@ class Kernel:
                 continue
         return found
 
+    def _await_start(self) -> None:
+        """Waits for the warden to say so; what it says before is about an older kernel."""
+        while (event := self._cell.event()["event"]) != "started":
+            if event == "gone":
+                raise KernelDied("its sandbox ended", cell_gone=True)
+
     def _read_event(self) -> None:
         """Reads what the cell says. Raises: KernelDied."""
         event = self._cell.event()
@@ -217,9 +228,7 @@ class Kernel:
 
     def _check_start(self, deadline: float) -> None:
         """Waits a moment for bad news. Raises: KernelDied, ExecutorError."""
-        poller = self._zmq.Poller()
-        poller.register(self._cell.fileno(), self._zmq.POLLIN)
-        if poller.poll(_SHORT_S * 1000):
+        if self._cell.has_event(_SHORT_S):
             self._read_event()
         if time.monotonic() > deadline:
             raise ExecutorError(

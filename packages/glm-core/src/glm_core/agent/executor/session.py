@@ -116,7 +116,12 @@ class KernelExecutor:
         self.close()
 
     def _started(self) -> Kernel:
-        """Returns the kernel, a new one where there is none."""
+        """Returns the kernel, a new one where there is none or it died since the last run."""
+        try:
+            if self._kernel is not None:
+                self._kernel.check()
+        except KernelDied as error:
+            self._bury(error)
         with self._using_cell:
             cell = self._open_cell()
         if self._kernel is None:

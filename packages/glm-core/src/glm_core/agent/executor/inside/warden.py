@@ -132,7 +132,7 @@ class Warden:
             command.append(str(self._limits["output_chars"]))
             os.execve(command[0], command, self._config["environment"])
         except OSError as error:
-            os.write(2, f"{error}".encode())
+            os.write(2, _explained(error).encode())
         finally:
             os._exit(126)
 
@@ -183,6 +183,12 @@ class Warden:
         except BlockingIOError:
             return
         self._log_tail = (self._log_tail + piece)[-_LOG_CHARS:]
+
+
+def _explained(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return f"{error}; the code runs as another user, who must be able to read this Python"
+    return str(error)
 
 
 def _ending(code: int) -> str:
