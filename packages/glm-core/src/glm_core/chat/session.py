@@ -96,10 +96,12 @@ class ChatSession:
     def observe(self, text: str) -> Reply:
         """Gives the model what the tool that it called has answered.
 
+        A call that could not be read may be answered too, with what is wrong with it.
+
         Raises:
             ValueError: as `ask`; also when the model's last message called no tool.
         """
-        if not self.awaits_observation:
+        if not self.awaits_observation and not (self.messages and self.messages[-1].fault):
             raise ValueError("there is nothing to observe: the last message calls no tool")
         return self._answer(Message(Role.observation, text))
 
