@@ -6,9 +6,10 @@ import asyncio
 import enum
 import threading
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Optional, TypedDict
+from typing import Annotated, Any, Literal, Optional
 
 import pytest
+from typing_extensions import TypedDict
 
 from glm_core.agent import AgentTool, Observation, ToolRegistry, tool
 from glm_core.agent.schema import FunctionSchema

@@ -29,7 +29,7 @@ def _told(
     name: str, segments: list[str], size: int = 3, is_cut: bool = False, **options: Any
 ) -> tuple[list[Delta], End]:
     """Feeds segments between which the model's mark stands, in pieces of `size` characters."""
-    reader = chat_format(name).reader(TOOLS)
+    reader = chat_format(name).reader(TOOLS if name in CALL else ())
     translator = AnswerTranslator(reader, "chatcmpl-1", **options)
     deltas: list[Delta] = []
     for index, segment in enumerate(segments):

@@ -141,7 +141,7 @@ class _PythonRules:
                     "Python: rename it, or use a model of the glm4 format"
                 )
         arguments = self._members(self._schema, lambda name: f"{name}=")
-        return self._add(f"{arguments} {_text(CLOSING)}")
+        return self._add(f"{arguments} {lark_text(CLOSING)}")
 
     def text(self) -> str:
         rules = "".join(f"{name}: {body}\n" for name, body in self._rules.items())
@@ -159,9 +159,9 @@ class _PythonRules:
         if "$ref" in schema:
             return self._reference(schema["$ref"])
         if "const" in schema:
-            return self._add(_text(python_literal(schema["const"])))
+            return self._add(lark_text(python_literal(schema["const"])))
         if "enum" in schema:
-            return self._add(" | ".join(_text(python_literal(one)) for one in schema["enum"]))
+            return self._add(" | ".join(lark_text(python_literal(one)) for one in schema["enum"]))
         choices = schema.get("anyOf") or schema.get("oneOf")
         if choices:
             return self._add(" | ".join(map(self._value, choices)))
@@ -196,7 +196,7 @@ class _PythonRules:
         properties, required = schema.get("properties") or {}, schema.get("required") or ()
         first = later = self._add('""')
         for name in reversed(list(properties)):
-            value = f"{_text(label(name))} {self._value(properties[name])}"
+            value = f"{lark_text(label(name))} {self._value(properties[name])}"
             is_optional = name not in required
             first = self._add(f"{value} {later}" + (f" | {first}" if is_optional else ""))
             follows = f'", " {value}'
@@ -216,6 +216,6 @@ class _PythonRules:
         return self._references[target]
 
 
-def _text(text: str) -> str:
+def lark_text(text: str) -> str:
     """Returns a text as Lark writes it."""
     return json.dumps(text, ensure_ascii=False)

@@ -31,6 +31,11 @@ class ChatFormat(Protocol):
         """The model's own default."""
         ...
 
+    @property
+    def text_head(self) -> str:
+        """What stands before the text of an answer in words, encoded apart."""
+        ...
+
     def encode(
         self, messages: Sequence[Message], tokenizer: Tokenizer, tools: Sequence[Tool] = ()
     ) -> list[int]:

@@ -60,6 +60,7 @@ class ChatGLM3:
     tool_dialect: ToolDialect = ToolDialect.indented
     temperature: float = 0.8
     top_p: float = 0.8
+    text_head: str = "\n"
 
     @property
     def name(self) -> str:
@@ -106,6 +107,7 @@ class GLM4:
     name: str = "glm4"
     temperature: float = 0.8
     top_p: float = 0.8
+    text_head: str = "\n"
 
     def encode(
         self, messages: Sequence[Message], tokenizer: Tokenizer, tools: Sequence[Tool] = ()

@@ -34,6 +34,7 @@ class Rounds:
     model's layout opens the answer with <|startofpiece|>."""
     mends_punctuation: bool
     """Whether answers get full-width punctuation beside Chinese characters."""
+    text_head: str = ""
 
     @classmethod
     def chatglm(cls) -> Rounds:
@@ -77,6 +78,8 @@ class Rounds:
         return ()
 
     def reader(self, tools: Sequence[Tool] = ()) -> AnswerReader:
+        if tools:
+            raise ValueError(self._no_tools())
         return PlainReader(self.mends_punctuation)
 
     def _check(self, messages: Sequence[Message], tools: Sequence[Tool]) -> None:
