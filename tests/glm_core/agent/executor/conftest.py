@@ -39,15 +39,28 @@ def hard_limit():
     signal.signal(signal.SIGALRM, before)
 
 
-def open_sandbox(kind, limits=LIMITS):
-    """Returns an executor, or skips where this machine has no such sandbox."""
-    try:
-        return executor(kind, limits)
-    except SandboxUnavailable as error:
-        pytest.skip(str(error))
+@pytest.fixture(scope="session")
+def sandboxes():
+    """Opens each kind of sandbox once for all files; their callers have a secret variable."""
+    opened = {}
+
+    def open_one(kind):
+        if kind not in opened:
+            try:
+                opened[kind] = executor(kind, LIMITS)
+            except SandboxUnavailable as error:
+                pytest.skip(str(error))
+            opened[kind].start()
+        return opened[kind]
+
+    os.environ["GLM_TEST_SECRET"] = "sk-secret"
+    yield open_one
+    del os.environ["GLM_TEST_SECRET"]
+    for running in opened.values():
+        running.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sandbox_kind():
     """The sandbox that `auto` takes here."""
     try:
@@ -56,19 +69,13 @@ def sandbox_kind():
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module")
-def interpreter(sandbox_kind):
+@pytest.fixture
+def interpreter(sandboxes, sandbox_kind):
     """A running code interpreter in the sandbox that `auto` takes."""
-    with open_sandbox(sandbox_kind) as running:
-        yield running
+    return sandboxes(sandbox_kind)
 
 
-@pytest.fixture(scope="module", params=["bubblewrap", "unshare"])
-def sandbox(request):
-    """A running code interpreter in each kind of sandbox, started beside a secret variable."""
-    os.environ["GLM_TEST_SECRET"] = "sk-secret"
-    with open_sandbox(request.param) as running:
-        running.start()
-        del os.environ["GLM_TEST_SECRET"]
-        yield running
-    os.environ.pop("GLM_TEST_SECRET", None)
+@pytest.fixture(params=["bubblewrap", "unshare"])
+def sandbox(request, sandboxes):
+    """A running code interpreter in each kind of sandbox."""
+    return sandboxes(request.param)
