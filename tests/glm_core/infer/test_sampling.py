@@ -1,93 +1,25 @@
-"""Each sampling rule against transformers' logits processors, and the draw against its odds."""
+"""How a sampler chooses: its rules in order, its own draws, its log-probabilities, its config."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers.generation import logits_process as hf
 
-from glm_core.infer.sampling import (
-    Sampler,
-    SamplingConfig,
-    draw,
-    exclude_tokens,
-    keep_min_p,
-    keep_top_k,
-    keep_top_p,
-    penalize_repetition,
-    shape_distribution,
-)
+from glm_core.infer.sampling import Sampler, SamplingConfig
 
 
 def _logits(vocab: int = 50, rows: int = 4) -> torch.Tensor:
     return torch.randn(rows, vocab, generator=torch.Generator().manual_seed(1)) * 3
 
 
-@pytest.mark.parametrize("k", [1, 3, 50, 99])
-def test_top_k_equals_transformers(k: int) -> None:
-    expected = hf.TopKLogitsWarper(k)(torch.zeros(4, 1, dtype=torch.long), _logits())
-    assert torch.equal(keep_top_k(_logits(), k), expected)
-
-
-@pytest.mark.parametrize("p", [1e-6, 0.3, 0.9, 0.999])
-def test_top_p_equals_transformers(p: float) -> None:
-    expected = hf.TopPLogitsWarper(p)(torch.zeros(4, 1, dtype=torch.long), _logits())
-    assert torch.equal(keep_top_p(_logits(), p), expected)
-
-
-@pytest.mark.parametrize("p", [0.01, 0.2, 1.0])
-def test_min_p_equals_transformers(p: float) -> None:
-    expected = hf.MinPLogitsWarper(p)(torch.zeros(4, 1, dtype=torch.long), _logits())
-    assert torch.equal(keep_min_p(_logits(), p), expected)
-
-
-@pytest.mark.parametrize("penalty", [0.5, 1.3])
-def test_repetition_penalty_equals_transformers_when_tokens_repeat(penalty: float) -> None:
-    seen = torch.tensor([[1, 1, 7], [0, 49, 7], [3, 2, 1], [5, 5, 5]])
-    expected = hf.RepetitionPenaltyLogitsProcessor(penalty)(seen, _logits())
-    assert torch.equal(penalize_repetition(_logits(), seen, penalty), expected)
-
-
-def test_exclude_tokens_equals_transformers() -> None:
-    expected = hf.SuppressTokensLogitsProcessor([2, 9])(torch.zeros(4, 1), _logits())
-    assert torch.equal(exclude_tokens(_logits(), torch.tensor([2, 9])), expected)
-
-
-def test_rules_together_equal_transformers_in_its_order() -> None:
-    config = SamplingConfig(temperature=0.7, top_k=20, top_p=0.9, min_p=0.05)
-    expected, ids = _logits(), torch.zeros(4, 1, dtype=torch.long)
-    for rule in (
-        hf.TemperatureLogitsWarper(0.7),
-        hf.TopKLogitsWarper(20),
-        hf.TopPLogitsWarper(0.9),
-        hf.MinPLogitsWarper(0.05),
-    ):
-        expected = rule(ids, expected)
-    assert torch.equal(shape_distribution(_logits(), config), expected)
-
-
-def test_draw_follows_the_distribution_and_skips_impossible_tokens() -> None:
-    probabilities = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
-    generator = torch.Generator().manual_seed(0)
-    counts = torch.zeros(6)
-    for _ in range(4000):
-        counts[draw(probabilities.log(), generator)] += 1
-    # Measured largest deviation 0.006; four standard deviations of 4000 draws are 0.032.
-    torch.testing.assert_close(counts / 4000, probabilities, atol=0.032, rtol=0)
-    assert counts[probabilities == 0].sum() == 0
-
-
-def test_draw_takes_the_only_token_when_it_is_the_last() -> None:
-    logits = torch.tensor([float("-inf"), float("-inf"), 1.0])
-    assert draw(logits, torch.Generator().manual_seed(0)) == 2
-
-
 def test_sampler_repeats_its_choices_when_the_seed_is_the_same() -> None:
     config = SamplingConfig(temperature=1.0, seed=4)
     first, again, other = (
-        [sampler.choose(_logits()[0], [], step)[0] for step in range(20)]
+        [sampler.choose(_logits()[0], [], step).token for step in range(20)]
         for sampler in (
             Sampler(config, [], []),
             Sampler(config, [], []),
@@ -100,15 +32,93 @@ def test_sampler_repeats_its_choices_when_the_seed_is_the_same() -> None:
 def test_sampler_cannot_stop_when_the_answer_is_shorter_than_its_least() -> None:
     sampler = Sampler(SamplingConfig(min_new_tokens=2), stop_ids=[1], excluded_ids=[0])
     logits = torch.tensor([9.0, 8.0, 1.0])
-    assert [sampler.choose(logits, [], count)[0] for count in range(3)] == [2, 2, 1]
+    assert [sampler.choose(logits, [], count).token for count in range(3)] == [2, 2, 1]
 
 
 def test_sampler_reports_the_models_own_logprob() -> None:
     sampler = Sampler(SamplingConfig(repetition_penalty=5.0), [], [])
     logits = torch.tensor([1.0, 2.0, 1.5])
-    token, logprob = sampler.choose(logits, [1], 1)
-    assert token == 2
-    assert logprob == pytest.approx(float(logits.log_softmax(0)[2]))
+    chosen = sampler.choose(logits, [1], 1)
+    assert chosen.token == 2 and chosen.top == ()
+    assert chosen.logprob == pytest.approx(float(logits.log_softmax(0)[2]))
+
+
+def test_excluded_tokens_equal_transformers() -> None:
+    expected = hf.SuppressTokensLogitsProcessor([2, 9])(torch.zeros(4, 1), _logits())[0]
+    sampler = Sampler(SamplingConfig(), [], [9, 2])
+    assert np.array_equal(sampler.restrict(_logits()[0].numpy(), [], 0), expected.numpy())
+
+
+def test_logit_bias_equals_transformers_sequence_bias() -> None:
+    bias = {3: -100.0, 4: 2.5}
+    ids = torch.zeros(4, 1, dtype=torch.long)
+    processor = hf.SequenceBiasLogitsProcessor([[[token], value] for token, value in bias.items()])
+    expected = processor(ids, _logits())[0]
+    sampler = Sampler(SamplingConfig(logit_bias=bias), [], [])
+    assert np.array_equal(sampler.restrict(_logits()[0].numpy(), [], 0), expected.numpy())
+
+
+def test_rules_come_in_their_order_and_leave_the_logits_alone() -> None:
+    config = SamplingConfig(
+        repetition_penalty=2.0,
+        presence_penalty=0.5,
+        frequency_penalty=0.25,
+        logit_bias={1: 3.0, 2: 100.0},
+    )
+    scores = np.asarray([4.0, 4.0, 4.0, -4.0, 4.0], dtype=np.float32)
+    before = scores.copy()
+    sampler = Sampler(config, stop_ids=[], excluded_ids=[2])
+    # The prompt holds 0 and 3; the answer 1, twice.
+    found = sampler.restrict(scores, [0, 3, 1, 1], 2)
+    assert found.tolist() == [2.0, 2.0 - 0.5 - 2 * 0.25 + 3.0, -np.inf, -8.0, 4.0]
+    assert np.array_equal(scores, before)
+
+
+def test_presence_penalty_counts_the_answer_alone() -> None:
+    sampler = Sampler(SamplingConfig(presence_penalty=2.0), [], [])
+    logits = torch.tensor([1.0, 0.0])
+    assert [sampler.choose(logits, [0], num_new).token for num_new in (0, 1)] == [0, 1]
+
+
+def test_bias_decides_when_it_is_largest() -> None:
+    sampler = Sampler(SamplingConfig(logit_bias={7: 100.0}, temperature=1.0), [], [])
+    assert {sampler.choose(_logits()[0], [], 0).token for _ in range(20)} == {7}
+
+
+def test_stop_token_of_the_request_is_possible_though_it_is_a_mark_of_the_format() -> None:
+    logits = torch.tensor([9.0, 1.0, 2.0])
+    config = SamplingConfig(stop_token_ids=[0], min_new_tokens=1)
+    sampler = Sampler(config, stop_ids=[1], excluded_ids=[0])
+    assert sampler.stop_ids == {0, 1}
+    assert [sampler.choose(logits, [], count).token for count in (0, 1)] == [2, 0]
+
+
+def test_alternatives_are_the_best_before_any_rule_and_no_padding() -> None:
+    logits = torch.tensor([0.0, 3.0, 1.0, 3.0, 9.0])
+    config = SamplingConfig(temperature=0.5, logit_bias={0: 100.0})
+    sampler = Sampler(config, [], [4], num_top=3, num_ids=4)
+    chosen = sampler.choose(logits, [], 0)
+    expected = logits.log_softmax(-1).tolist()
+    assert chosen.token == 0 and chosen.logprob == pytest.approx(expected[0])
+    assert [token for token, _ in chosen.top] == [1, 3, 2]
+    assert [value for _, value in chosen.top] == pytest.approx([expected[t] for t in (1, 3, 2)])
+
+
+def test_sampler_raises_when_the_rules_exclude_every_token() -> None:
+    with pytest.raises(ValueError, match="no token can come next"):
+        Sampler(SamplingConfig(), [], [0, 1]).choose(torch.zeros(2), [], 0)
+
+
+def test_sampler_raises_when_alternatives_are_negative() -> None:
+    with pytest.raises(ValueError, match="logprobs is -1: it must be at least 0"):
+        Sampler(SamplingConfig(), [], [], num_top=-1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_half_precision_logits_are_taken(temperature: float) -> None:
+    sampler = Sampler(SamplingConfig(temperature=temperature, top_p=0.5), [], [])
+    logits = torch.tensor([0.0, 20.0], dtype=torch.bfloat16)
+    assert sampler.choose(logits, [], 0).token == 1
 
 
 def test_sampler_raises_when_logits_are_not_finite() -> None:
@@ -132,6 +142,11 @@ def test_sampler_raises_when_logits_are_not_finite() -> None:
         ({"num_beams": 0}, "num_beams is 0: it must be at least 1"),
         ({"num_beams": 2, "temperature": 1.0}, "num_beams is 2: .* set temperature=0"),
         ({"length_penalty": 99.0}, "length_penalty is 99.0: it must lie between"),
+        ({"presence_penalty": 2.5}, "presence_penalty is 2.5: it must lie between -2 and 2"),
+        ({"frequency_penalty": float("nan")}, "frequency_penalty is nan: it must lie"),
+        ({"logit_bias": {1: 101.0}}, "logit_bias is {1: 101.0}: .* numbers between -100 and 100"),
+        ({"logit_bias": {-1: 0.0}}, "logit_bias is {-1: 0.0}: it must name ids of at least 0"),
+        ({"stop_token_ids": [-1]}, r"stop_token_ids is \[-1\]: it must hold no id below 0"),
         ({"stop": [""]}, r"stop is \[''\]: it must hold no empty string"),
     ],
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glm_core.cli import emit
@@ -13,11 +16,13 @@ from glm_core.commands.model_arguments import add_model_arguments, load_named_mo
 
 if TYPE_CHECKING:
     from glm_core.infer import Filled, SamplingConfig, TextGenerator
+    from glm_core.infer.grammar import Grammar
 
 HELP = "fill the blanks of a text, or continue it"
 EXAMPLE = """\
 glm generate --model nano-text "The [MASK] statement wraps a block."
 glm generate --model nano-text "A context manager" --max-new-tokens 40 --seed 3
+glm generate --model nano-text "The answer is" --regex " (yes|no)\\."
 echo "Returns the [MASK] of the list." | glm generate --num-beams 4 -"""
 
 CONTINUE_TEMPERATURE, CONTINUE_TOP_P = 0.8, 0.9
@@ -47,12 +52,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--top-p", type=float, help="sample among this probability mass (1)")
     sampling.add_argument("--min-p", type=float, help="sample above this share of the best (0)")
     sampling.add_argument("--repetition-penalty", type=float, help="above 1 repeats less (1)")
+    sampling.add_argument("--presence-penalty", type=float, help="off each token used (0)")
+    sampling.add_argument("--frequency-penalty", type=float, help="off a token per use (0)")
+    sampling.add_argument(
+        "--logit-bias", action=_LogitBias, metavar="ID=NUMBER", help="added to a logit (repeats)"
+    )
     sampling.add_argument("--num-beams", type=int, help="above 1 is beam search (1)")
     sampling.add_argument("--length-penalty", type=float, help="of beam search (1)")
     sampling.add_argument("--seed", type=int, help="(0)")
     sampling.add_argument(
         "--stop", action="append", metavar="TEXT", help="end before this text (repeats)"
     )
+    sampling.add_argument(
+        "--stop-token-id",
+        action="append",
+        type=int,
+        dest="stop_token_ids",
+        metavar="ID",
+        help="end at this token (repeats)",
+    )
+    shape = parser.add_argument_group("form of the answer").add_mutually_exclusive_group()
+    shape.add_argument("--json-schema", metavar="FILE", help="JSON of the schema in this file")
+    shape.add_argument("--regex", metavar="PATTERN", help="text that this pattern matches")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,11 +84,12 @@ def run(args: argparse.Namespace) -> int:
     check_spelling(prompt)
     continues = not has_marker(prompt)
     configs = sampling_configs(args, continues)
+    grammar = _grammar(args)
     generator = _load(args)
     if continues and not args.json and len(configs) == 1 and configs[0].num_beams == 1:
-        _print_stream(generator, prompt, configs[0])
+        _print_stream(generator, prompt, configs[0], grammar)
         return 0
-    samples = generator.fill_batch([prompt] * len(configs), configs)
+    samples = generator.fill_batch([prompt] * len(configs), configs, grammar)
     result = {
         "model": args.model,
         "prompt": prompt,
@@ -119,8 +141,46 @@ def _load(args: argparse.Namespace) -> TextGenerator:
     return TextGenerator(loaded.model, loaded.tokenizer)
 
 
-def _print_stream(generator: TextGenerator, prompt: str, config: SamplingConfig) -> None:
-    pieces = generator.stream(prompt, config)
+def _grammar(args: argparse.Namespace) -> Grammar | None:
+    from glm_core.infer.grammar import JsonSchema, Regex
+
+    if args.regex is not None:
+        return Regex(args.regex)
+    if args.json_schema is None:
+        return None
+    path = Path(args.json_schema)
+    try:
+        return JsonSchema(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(
+            f"cannot read {path} ({error.strerror}): give --json-schema a file"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): --json-schema needs a schema") from error
+
+
+class _LogitBias(argparse.Action):
+    """Gathers ID=NUMBER of every time the flag is given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        token, _, bias = str(values).partition("=")
+        try:
+            entry = {int(token): float(bias)}
+        except ValueError:
+            parser.error(f"--logit-bias is {values!r}: it must be an id, = and a number")
+        setattr(namespace, self.dest, (getattr(namespace, self.dest) or {}) | entry)
+
+
+def _print_stream(
+    generator: TextGenerator, prompt: str, config: SamplingConfig, grammar: Grammar | None
+) -> None:
+    pieces = generator.stream(prompt, config, grammar)
     start, end = ("\x1b[1m", "\x1b[0m") if _is_terminal() else ("", "")
     sys.stdout.write(prompt)
     for piece in pieces:

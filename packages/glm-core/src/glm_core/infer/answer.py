@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from array import array
+from collections.abc import Collection, Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from glm_core.infer.sampling import Sampler
+from glm_core.infer.choose_rows import Turn, choose_rows
+from glm_core.infer.logprobs import TokenLogprob
+from glm_core.infer.sampling import Sampler, SamplingConfig
 from glm_core.infer.stream import TextStream
 from glm_core.tokenizer.incremental import IncrementalDecoder
 from glm_core.tokenizer.protocol import Tokenizer
+
+if TYPE_CHECKING:
+    from glm_core.infer.grammar import CompiledGrammar
+
+
+_NEVER = 2**62
+"""Larger than any length of a text."""
 
 
 class FinishReason(StrEnum):
@@ -42,6 +53,33 @@ class Vocabulary:
         specials = sorted(tokenizer.special_ids.difference(self.stop_ids, self.marks))
         self.excluded_ids = specials + list(range(tokenizer.vocab_size, num_logits))
 
+    def sampler(
+        self, config: SamplingConfig, num_top: int = 0, grammar: CompiledGrammar | None = None
+    ) -> Sampler:
+        """Returns what chooses the tokens of one request; the arguments are those of `Sampler`.
+
+        Raises:
+            ValueError: the config names an id outside the tokenizer's vocabulary, or cannot be
+                had together with the other arguments.
+        """
+        num_ids = self.tokenizer.vocab_size
+        named = {"logit_bias": config.logit_bias, "stop_token_ids": config.stop_token_ids}
+        for name, ids in named.items():
+            outside = [token for token in ids if token >= num_ids]
+            if outside:
+                raise ValueError(
+                    f"sampling.{name} names the id {outside[0]}: "
+                    f"this model's ids lie between 0 and {num_ids - 1}"
+                )
+        return Sampler(
+            config,
+            self.stop_ids,
+            self.excluded_ids,
+            num_top=num_top,
+            num_ids=num_ids,
+            grammar=grammar,
+        )
+
 
 class Answer:
     """The answer in one blank.
@@ -58,22 +96,30 @@ class Answer:
         self,
         sampler: Sampler,
         vocabulary: Vocabulary,
-        seen_ids: list[int],
+        seen_ids: Sequence[int],
         budget: int,
         continues: bool = True,
     ) -> None:
         self.sampler = sampler
         self.vocabulary = vocabulary
         self.tokens: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        """One for each of `tokens`."""
         self.logprob = 0.0
+        """Sum over all tokens chosen, the end and those of a stop string included, in nats."""
         self.finish_reason: FinishReason | None = None
         self.stop_id: int | None = None
         """The token with which the model ended the answer."""
         self.num_fed = 0
-        self._seen = seen_ids
+        self._num_chosen = 0
+        self._seen = array("q", seen_ids)
         self._budget = budget
         self._decoder = IncrementalDecoder(vocabulary.tokenizer, continues)
         self._stream = TextStream(self._decoder, sampler.config.stop)
+        self._ends: list[int] = []
+        """Characters of text after each token; more than there can be where a character is cut."""
+        self._num_taken = 0
+        self._grammar = None if sampler.grammar is None else sampler.grammar.start(continues)
 
     @property
     def is_done(self) -> bool:
@@ -81,9 +127,9 @@ class Answer:
         return self.finish_reason is not None
 
     @property
-    def seen_ids(self) -> list[int]:
-        """Text tokens before this answer and in it."""
-        return self._seen + self.tokens
+    def seen_ids(self) -> Sequence[int]:
+        """Text tokens before this answer and in it; not to be changed."""
+        return self._seen
 
     @property
     def max_tokens(self) -> int:
@@ -95,20 +141,32 @@ class Answer:
         """The answer's text so far, without what is still held back."""
         return self._stream.text
 
-    def accept(self, logits_V: Tensor) -> str:
-        """Chooses the next token from the model's logits; returns text that can be shown now."""
-        token, logprob = self.sampler.choose(logits_V, self.seen_ids, len(self.tokens))
-        return self.append(token, logprob)
+    @property
+    def mean_logprob(self) -> float:
+        """`logprob` per token chosen; 0 before the first."""
+        return self.logprob / max(self._num_chosen, 1)
 
-    def append(self, token: int, logprob: float) -> str:
+    @property
+    def turn(self) -> Turn:
+        """What `choose_rows` needs to choose the next token."""
+        return Turn(self.sampler, self._seen, len(self.tokens), self._grammar)
+
+    def append(self, chosen: TokenLogprob) -> str:
         """Takes a token that was chosen; returns text that can be shown now."""
-        self.logprob += logprob
-        if token in self.vocabulary.stop_ids:
+        token = chosen.token
+        self.logprob += chosen.logprob
+        self._num_chosen += 1
+        if token in self.sampler.stop_ids:
             self.stop_id = token
             return self._finish(FinishReason.stop_token)
+        if self._grammar is not None:
+            self._grammar.accept(token)
         self.tokens.append(token)
+        self._seen.append(token)
+        self.logprobs.append(chosen)
         is_mark = token in self.vocabulary.marks
         text = self._stream.finish() if is_mark else self._stream.push(token)
+        self._ends.append(self._stream.num_known if self._decoder.is_whole else _NEVER)
         if self._stream.stopped:
             self._drop_tokens_of_stop()
             self.finish_reason = FinishReason.stop_string
@@ -117,6 +175,17 @@ class Answer:
         elif len(self.tokens) == self._budget:
             text += self._finish(FinishReason.context)
         return text
+
+    def take_logprobs(self) -> tuple[TokenLogprob, ...]:
+        """Returns the tokens that became certain since the last call: no stop string drops them."""
+        count = len(self.tokens)
+        if self.sampler.config.stop and not self.is_done:
+            shown = len(self.text)
+            while count > self._num_taken and self._ends[count - 1] > shown:
+                count -= 1
+        taken = tuple(self.logprobs[self._num_taken : count])
+        self._num_taken = count
+        return taken
 
     def next_input(self) -> int | None:
         """Returns the token that the model has not seen yet, or None."""
@@ -131,6 +200,22 @@ class Answer:
 
     def _drop_tokens_of_stop(self) -> None:
         """Keeps the tokens whose text stands before the stop string."""
-        size = self._decoder.num_dropped + len(self.text.encode())
-        while self.tokens and len(self.vocabulary.tokenizer.decode_bytes(self.tokens)) > size:
-            self.tokens.pop()
+        count = len(self.tokens)
+        while count and self._ends[count - 1] > len(self.text):
+            count -= 1
+        for kept in (self.tokens, self.logprobs, self._ends):
+            del kept[count:]
+
+
+def accept_rows(logits_BV: Tensor, answers: Sequence[Answer]) -> list[str | ValueError]:
+    """Chooses the next token of every answer from the model's logits; none may be done.
+
+    Returns:
+        For each answer the text that can be shown now, or why it cannot go on: its logits are not
+        finite, or no token can come next. The others have got their token all the same.
+    """
+    chosen = choose_rows(logits_BV, [answer.turn for answer in answers])
+    return [
+        one if isinstance(one, ValueError) else answer.append(one)
+        for one, answer in zip(chosen, answers, strict=True)
+    ]

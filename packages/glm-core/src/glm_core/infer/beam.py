@@ -70,18 +70,20 @@ def _expand(
     logits_RV: Tensor, running: list[Hypothesis], answer: Answer
 ) -> list[tuple[int, Hypothesis]]:
     """Returns the best continuations by one token with their parents' rows, best first."""
-    logprobs_RV = logits_RV.float().log_softmax(dim=-1)
+    logprobs_RV = logits_RV.detach().float().log_softmax(dim=-1).cpu()
     totals_RV = torch.stack(
         [
             hypothesis.total
-            + answer.sampler.restrict(
-                logprobs, answer.seen_ids + list(hypothesis.tokens), len(hypothesis.tokens)
+            + torch.from_numpy(
+                answer.sampler.restrict(
+                    logprobs_V, [*answer.seen_ids, *hypothesis.tokens], len(hypothesis.tokens)
+                )
             )
-            for hypothesis, logprobs in zip(running, logprobs_RV, strict=True)
+            for hypothesis, logprobs_V in zip(running, logprobs_RV.numpy(), strict=True)
         ]
     )
     # Enough that num_beams remain when every beam's stop tokens come out on top.
-    wanted = (1 + len(answer.vocabulary.stop_ids)) * answer.sampler.config.num_beams
+    wanted = (1 + len(answer.sampler.stop_ids)) * answer.sampler.config.num_beams
     best = totals_RV.flatten().topk(min(wanted, totals_RV.numel()))
     candidates = []
     for total, index in zip(best.values.tolist(), best.indices.tolist(), strict=True):
@@ -95,7 +97,7 @@ def _expand(
 
 
 def _has_ended(hypothesis: Hypothesis, answer: Answer) -> bool:
-    if hypothesis.tokens[-1] in answer.vocabulary.stop_ids:
+    if hypothesis.tokens[-1] in answer.sampler.stop_ids:
         return True
     stop = answer.sampler.config.stop
     if not stop:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from glm_core.infer.answer import Answer, Vocabulary
+from glm_core.infer.answer import Answer, Vocabulary, accept_rows
 from glm_core.infer.batch import DecodingBatch, Place, RowStart
 from glm_core.infer.beam import beam_search
 from glm_core.infer.blanks import Prompt, check_room
+from glm_core.infer.grammar import CompiledGrammar
 from glm_core.infer.layout import Layout
+from glm_core.infer.logprobs import TokenLogprob
 from glm_core.infer.prompt_cache import PromptCache
 from glm_core.infer.sampling import Sampler, SamplingConfig
 from glm_core.model.transformer import Transformer
@@ -55,6 +57,7 @@ class Decoder:
         model: in evaluation mode.
         configs: one per prompt.
         marks: special ids that answers may hold.
+        grammar: what every answer must be.
         cache: columns of an earlier answer, for the only prompt of a causal model without beams;
             keeps those of this one.
 
@@ -71,6 +74,7 @@ class Decoder:
         configs: Sequence[SamplingConfig],
         marks: Collection[int] = (),
         cache: PromptCache | None = None,
+        grammar: CompiledGrammar | None = None,
     ) -> None:
         self.model = model
         self.cache = cache
@@ -84,7 +88,7 @@ class Decoder:
             Request(
                 index,
                 prompt,
-                Sampler(config, self.vocabulary.stop_ids, self.vocabulary.excluded_ids),
+                self.vocabulary.sampler(config, grammar=grammar),
             )
             for index, (prompt, config) in enumerate(zip(prompts, configs, strict=True))
         ]
@@ -184,12 +188,13 @@ class Decoder:
         """Decodes the current blank of every row."""
         is_last = all(len(r.prompt.slots) == len(r.answers) for r in rows)
         while True:
-            logits_BV = batch.logits_BV
-            for row, request in enumerate(rows):
-                answer = request.answers[-1]
-                if not answer.is_done:
-                    text = answer.accept(logits_BV[row])
-                    yield Delta(request.index, len(request.answers) - 1, text)
+            todo = [row for row, request in enumerate(rows) if not request.answers[-1].is_done]
+            logits_BV = batch.logits_BV if len(todo) == len(rows) else batch.logits_BV[todo]
+            texts = accept_rows(logits_BV, [rows[row].answers[-1] for row in todo])
+            for row, text in zip(todo, texts, strict=True):
+                if isinstance(text, ValueError):
+                    raise text
+                yield Delta(rows[row].index, len(rows[row].answers) - 1, text)
             alive = [row for row, request in enumerate(rows) if not request.answers[-1].is_done]
             if not alive:
                 return
@@ -208,7 +213,7 @@ class Decoder:
 
         found = beam_search(batch, answer, place)
         text = "".join(
-            answer.append(token, logprob)
+            answer.append(TokenLogprob(token, logprob))
             for token, logprob in zip(found.tokens, found.logprobs, strict=True)
         )
         assert answer.is_done

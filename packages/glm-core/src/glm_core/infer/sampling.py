@@ -1,16 +1,37 @@
 """How the next token is chosen from a model's scores.
 
-Each rule is a small function from logits [..., V] to logits [..., V]; excluded tokens get -inf.
-The rules and their order are those of transformers' logits processors, which the tests use as
-oracle. Letters: V vocabulary.
+The order of the rules: what a grammar allows, repetition penalty, presence and frequency penalty,
+logit bias, tokens that no answer holds, top-k, temperature, top-p and min-p.
+Letters: V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from glm_core.infer.logprobs import TokenLogprob, top_logprobs
+from glm_core.infer.sampling_rules import (
+    Scores,
+    as_ids,
+    candidates,
+    draw,
+    penalize_repetition,
+    penalize_use,
+)
+
+if TYPE_CHECKING:
+    from glm_core.infer.grammar import CompiledGrammar, GrammarState
+
+
+MAX_PENALTY = 2
+MAX_BIAS = 100
+"""Bounds of the OpenAI API reference for presence and frequency penalty, and for logit_bias."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,6 +52,12 @@ class SamplingConfig:
     """Sample among tokens at least this many times as probable as the most probable one."""
     repetition_penalty: float = 1.0
     """Above 1 makes tokens that already stand in the text less probable."""
+    presence_penalty: float = 0.0
+    """Taken off the logit of every token that the answer already holds."""
+    frequency_penalty: float = 0.0
+    """Taken off the logit of a token for each time that the answer holds it."""
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    """Added to the logits of these ids."""
     num_beams: int = 1
     """Hypotheses followed at a time; above 1 is beam search."""
     length_penalty: float = 1.0
@@ -39,6 +66,8 @@ class SamplingConfig:
     """Seed of this request's own random generator."""
     stop: list[str] = field(default_factory=list)
     """The answer ends before the first of these strings."""
+    stop_token_ids: list[int] = field(default_factory=list)
+    """These tokens end the answer too, as the model's own end does; they are no part of it."""
 
     def __post_init__(self) -> None:
         self._require(self.max_new_tokens >= 1, "max_new_tokens", "be at least 1")
@@ -60,6 +89,7 @@ class SamplingConfig:
             "repetition_penalty",
             "be a positive number; 1 changes nothing",
         )
+        self._check_penalties()
         self._require(self.num_beams >= 1, "num_beams", "be at least 1; 1 is no beam search")
         self._require(
             self.num_beams == 1 or self.temperature == 0.0,
@@ -71,84 +101,30 @@ class SamplingConfig:
         )
         self._require(-(2**63) <= self.seed < 2**63, "seed", "fit into 64 bits")
         self._require("" not in self.stop, "stop", "hold no empty string")
+        self._require(
+            all(token >= 0 for token in self.stop_token_ids), "stop_token_ids", "hold no id below 0"
+        )
+
+    def _check_penalties(self) -> None:
+        for name in ("presence_penalty", "frequency_penalty"):
+            value = getattr(self, name)
+            self._require(
+                -MAX_PENALTY <= value <= MAX_PENALTY,
+                name,
+                f"lie between -{MAX_PENALTY} and {MAX_PENALTY}; 0 changes nothing",
+            )
+        self._require(
+            all(
+                token >= 0 and -MAX_BIAS <= bias <= MAX_BIAS
+                for token, bias in self.logit_bias.items()
+            ),
+            "logit_bias",
+            f"name ids of at least 0 and numbers between -{MAX_BIAS} and {MAX_BIAS}",
+        )
 
     def _require(self, condition: bool, name: str, rule: str) -> None:
         if not condition:
             raise ValueError(f"sampling.{name} is {getattr(self, name)!r}: it must {rule}")
-
-
-def penalize_repetition(logits: Tensor, token_ids: Tensor, penalty: float) -> Tensor:
-    """Divides positive logits of `token_ids` by `penalty` and multiplies negative ones.
-
-    Args:
-        logits: [..., V].
-        token_ids: int64 [..., M], tokens that already stand in the text; repeats count once.
-        penalty: above 1 makes them less probable.
-
-    Source: arXiv 1909.05858, section 4.1.
-    """
-    seen = logits.gather(-1, token_ids)
-    return logits.scatter(-1, token_ids, torch.where(seen > 0, seen / penalty, seen * penalty))
-
-
-def exclude_tokens(logits: Tensor, token_ids: Tensor) -> Tensor:
-    """Makes the tokens `token_ids` (int64 [M]) impossible."""
-    return logits.index_fill(-1, token_ids, float("-inf"))
-
-
-def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Keeps the k largest logits (and those equal to the k-th)."""
-    kth = logits.topk(min(k, logits.shape[-1]), dim=-1).values[..., -1:]
-    return logits.masked_fill(logits < kth, float("-inf"))
-
-
-def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Keeps the fewest most probable tokens whose probabilities add up to at least p.
-
-    Source: arXiv 1904.09751, section 3.1 (nucleus sampling).
-    """
-    ascending, order = logits.sort(dim=-1)
-    cumulative = ascending.softmax(dim=-1).cumsum(dim=-1)
-    drop_sorted = cumulative <= 1.0 - p
-    drop_sorted[..., -1] = False
-    drop = torch.zeros_like(drop_sorted).scatter(-1, order, drop_sorted)
-    return logits.masked_fill(drop, float("-inf"))
-
-
-def keep_min_p(logits: Tensor, p: float) -> Tensor:
-    """Keeps tokens at least p times as probable as the most probable one.
-
-    Source: arXiv 2407.01082, section 3.
-    """
-    probabilities = logits.softmax(dim=-1)
-    floor = p * probabilities.max(dim=-1, keepdim=True).values
-    return logits.masked_fill(probabilities < floor, float("-inf"))
-
-
-def draw(logits_V: Tensor, generator: torch.Generator) -> int:
-    """Draws one token by inverting the cumulative distribution at one uniform number.
-
-    One number per token, whatever the vocabulary or the batch, keeps a request's draws its own. In
-    float64, since the sum over a vocabulary of 150,000 loses four digits in float32.
-    """
-    cumulative = logits_V.double().softmax(dim=-1).cumsum(dim=-1).cpu()
-    uniform = torch.rand((), generator=generator, dtype=torch.float64)
-    # right=True steps over tokens of probability zero, where the sum does not rise.
-    index = int(torch.searchsorted(cumulative, uniform * cumulative[-1], right=True))
-    last_possible = int(logits_V.isfinite().nonzero()[-1])
-    return min(index, last_possible)
-
-
-def shape_distribution(logits: Tensor, config: SamplingConfig) -> Tensor:
-    """Applies temperature, top-k, top-p and min-p, in this order. `temperature` must not be 0."""
-    logits = logits / config.temperature
-    if config.top_k > 0:
-        logits = keep_top_k(logits, config.top_k)
-    if config.top_p < 1.0:
-        logits = keep_top_p(logits, config.top_p)
-    if config.min_p > 0.0:
-        logits = keep_min_p(logits, config.min_p)
-    return logits
 
 
 class Sampler:
@@ -156,52 +132,147 @@ class Sampler:
 
     Args:
         config: how to choose.
-        stop_ids: tokens that end an answer; impossible before `min_new_tokens`.
+        stop_ids: tokens that end an answer; impossible before `min_new_tokens`. Those of
+            `config.stop_token_ids` are added.
         excluded_ids: tokens that no answer holds: marks of the format, padding rows of the head.
+        num_top: alternatives given with each token's log-probability.
+        num_ids: rows of the head that are tokens; by default all.
+        grammar: what every answer of the request must be.
     """
 
     def __init__(
-        self, config: SamplingConfig, stop_ids: list[int], excluded_ids: list[int]
+        self,
+        config: SamplingConfig,
+        stop_ids: Sequence[int],
+        excluded_ids: Sequence[int],
+        *,
+        num_top: int = 0,
+        num_ids: int | None = None,
+        grammar: CompiledGrammar | None = None,
     ) -> None:
+        if grammar is not None and config.num_beams > 1:
+            raise ValueError(
+                f"sampling.num_beams is {config.num_beams}: it must be 1 with a grammar"
+            )
+        if num_top < 0:
+            raise ValueError(f"logprobs is {num_top}: it must be at least 0")
         self.config = config
-        self._excluded = torch.tensor(excluded_ids, dtype=torch.int64)
-        self._excluded_early = torch.tensor(excluded_ids + stop_ids, dtype=torch.int64)
+        self.grammar = grammar
+        self.stop_ids = frozenset([*stop_ids, *config.stop_token_ids])
+        self.num_top = num_top
+        self.num_ids = num_ids
+        excluded = set(excluded_ids) - self.stop_ids
+        self._forbidden = frozenset(excluded)
+        self._stops = as_ids(sorted(self.stop_ids))
+        self._excluded = as_ids(sorted(excluded))
+        self._bias_ids = as_ids(list(config.logit_bias))
+        self._biases = np.asarray(list(config.logit_bias.values()), dtype=np.float32)
+        self._has_rules = bool(
+            config.repetition_penalty != 1.0
+            or config.presence_penalty
+            or config.frequency_penalty
+            or config.logit_bias
+        )
         self._generator = torch.Generator().manual_seed(config.seed)
 
-    def restrict(self, scores: Tensor, seen_ids: list[int], num_new: int) -> Tensor:
-        """Applies the repetition penalty and excludes what cannot come next.
+    def restrict(
+        self,
+        scores_V: Scores,
+        seen_ids: Sequence[int],
+        num_new: int,
+        grammar: GrammarState | None = None,
+    ) -> Scores:
+        """Returns a copy with the penalties applied and -inf for what cannot come next.
 
         Args:
-            scores: logits or log-probabilities, [V].
-            seen_ids: tokens of the text so far.
+            scores_V: logits or log-probabilities.
+            seen_ids: tokens of the text so far, the answer's at the end.
             num_new: tokens of the answer so far.
+            grammar: what the answer may still become.
         """
-        if self.config.repetition_penalty != 1.0 and seen_ids:
-            seen = torch.tensor(seen_ids, dtype=torch.int64, device=scores.device)
-            scores = penalize_repetition(scores, seen, self.config.repetition_penalty)
-        early = num_new < self.config.min_new_tokens
-        excluded = self._excluded_early if early else self._excluded
-        return exclude_tokens(scores, excluded.to(scores.device))
+        scores_V = scores_V.copy() if grammar is None else self._allow(scores_V, grammar)
+        if self._has_rules:
+            self._penalize(scores_V, seen_ids, num_new)
+        scores_V[self._excluded] = -np.inf
+        must_end = grammar is not None and grammar.is_done
+        if num_new < self.config.min_new_tokens and not must_end:
+            scores_V[self._stops] = -np.inf
+        return scores_V
 
-    def choose(self, logits_V: Tensor, seen_ids: list[int], num_new: int) -> tuple[int, float]:
-        """Chooses the next token.
-
-        Returns:
-            The token and its log-probability under the model (before any rule), in nats.
+    def choose(
+        self,
+        logits_V: Tensor,
+        seen_ids: Sequence[int],
+        num_new: int,
+        grammar: GrammarState | None = None,
+    ) -> TokenLogprob:
+        """Chooses the next token; the arguments are those of `restrict`.
 
         Raises:
-            ValueError: the model gave NaN or infinity.
+            ValueError: the model gave NaN or infinity, or nothing is possible.
         """
-        logits_V = logits_V.float()
-        normalizer = logits_V.logsumexp(dim=-1)
-        if not bool(normalizer.isfinite()):
-            raise ValueError(
-                "the model's logits are not finite: the weights are damaged, or overflow in this "
-                "dtype (load the model with dtype=torch.float32)"
-            )
-        restricted = self.restrict(logits_V, seen_ids, num_new)
-        if self.config.temperature == 0.0:
-            token = int(restricted.argmax(dim=-1))
-        else:
-            token = draw(shape_distribution(restricted, self.config), self._generator)
-        return token, float(logits_V[token] - normalizer)
+        logits_V = logits_V.detach().float().cpu()
+        normalizer = float(logits_V.logsumexp(dim=-1))
+        _check_finite(normalizer)
+        raw_V = logits_V.numpy()
+        token = self._choose(raw_V, seen_ids, num_new, grammar)
+        top = top_logprobs(raw_V[: self.num_ids], normalizer, self.num_top) if self.num_top else ()
+        return TokenLogprob(token, float(raw_V[token]) - normalizer, top)
+
+    def takes_best(self, token: int, num_new: int) -> bool:
+        """Whether the most probable token is chosen as it is, no rule changing anything."""
+        return (
+            self.config.temperature == 0.0
+            and not self._has_rules
+            and token not in self._forbidden
+            and (num_new >= self.config.min_new_tokens or token not in self.stop_ids)
+        )
+
+    def _choose(
+        self,
+        raw_V: Scores,
+        seen_ids: Sequence[int],
+        num_new: int,
+        grammar: GrammarState | None,
+    ) -> int:
+        if grammar is None and self.config.temperature == 0.0:
+            best = int(raw_V.argmax())
+            if self.takes_best(best, num_new):
+                return best
+        config = self.config
+        scores_V = self.restrict(raw_V, seen_ids, num_new, grammar)
+        best = int(scores_V.argmax())
+        if scores_V[best] == -np.inf:
+            raise ValueError("no token can come next: the rules of this request exclude all")
+        if config.temperature == 0.0:
+            return best
+        ids, weights_C = candidates(
+            scores_V, config.temperature, config.top_k, config.top_p, config.min_p
+        )
+        index = draw(weights_C, self._generator)
+        return index if ids is None else int(ids[index])
+
+    def _allow(self, scores_V: Scores, grammar: GrammarState) -> Scores:
+        """A copy with -inf for what the grammar does not allow; ends are allowed where it may."""
+        allowed = np.zeros(scores_V.shape, dtype=np.bool_)
+        mask = grammar.mask()
+        allowed[: mask.size] = mask
+        allowed[self._stops] = grammar.may_end
+        return np.where(allowed, scores_V, np.float32(-np.inf))
+
+    def _penalize(self, scores_V: Scores, seen_ids: Sequence[int], num_new: int) -> None:
+        config = self.config
+        if config.repetition_penalty != 1.0 and seen_ids:
+            penalize_repetition(scores_V, as_ids(seen_ids), config.repetition_penalty)
+        if num_new and (config.presence_penalty or config.frequency_penalty):
+            new = as_ids(seen_ids[-num_new:])
+            penalize_use(scores_V, new, config.presence_penalty, config.frequency_penalty)
+        scores_V[self._bias_ids] += self._biases
+
+
+def _check_finite(normalizer: float) -> None:
+    if not np.isfinite(normalizer):
+        raise ValueError(
+            "the model's logits are not finite: the weights are damaged, or overflow in this "
+            "dtype (load the model with dtype=torch.float32)"
+        )

@@ -28,6 +28,11 @@ class TextStream:
         self.text = ""
         self.stopped = False
 
+    @property
+    def num_known(self) -> int:
+        """Characters known so far, those held back included."""
+        return len(self.text) + len(self._held)
+
     def push(self, token_id: int) -> str:
         """Takes the next token; returns the text that can be shown now.
 

@@ -16,6 +16,7 @@ from glm_core.infer.blanks import (
     join_blanks,
 )
 from glm_core.infer.generate import Decoder, Delta, Request
+from glm_core.infer.grammar import Grammar, compile_grammar
 from glm_core.infer.ids_stream import IdsStream
 from glm_core.infer.layout import Layout, layout_for
 from glm_core.infer.prompt_cache import PromptCache
@@ -66,21 +67,26 @@ class TextGenerator:
         self,
         texts: str | Sequence[str],
         config: SamplingConfig | Sequence[SamplingConfig] | None = None,
+        grammar: Grammar | None = None,
     ) -> list[Completion]:
         """Continues texts. They are plain text: a literal [MASK] in them is not a blank.
 
         Args:
             texts: one or more; they are decoded together, and each as if it were alone.
             config: for all texts, or one for each.
+            grammar: what every answer must be, for example `JsonSchema(schema)`.
 
         Raises:
-            ValueError: a text is empty or does not fit into the model's context.
+            ValueError: a text is empty or does not fit into the model's context, or the grammar
+                is malformed or unsupported.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         prompts = [continuation_prompt(text, self.tokenizer, self.layout) for text in texts]
-        return [_completion(request) for request in self._answer(prompts, config)]
+        return [_completion(request) for request in self._answer(prompts, config, grammar)]
 
-    def fill(self, text: str, config: SamplingConfig | None = None) -> Filled:
+    def fill(
+        self, text: str, config: SamplingConfig | None = None, grammar: Grammar | None = None
+    ) -> Filled:
         """Fills the literal [MASK], [sMASK] and [gMASK] of a text, left to right.
 
         A text without a marker is continued.
@@ -88,27 +94,31 @@ class TextGenerator:
         Raises:
             ValueError: the text is empty or too long, or a blank cannot be filled.
         """
-        return self.fill_batch([text], config)[0]
+        return self.fill_batch([text], config, grammar)[0]
 
     def fill_batch(
         self,
         texts: Sequence[str],
         config: SamplingConfig | Sequence[SamplingConfig] | None = None,
+        grammar: Grammar | None = None,
     ) -> list[Filled]:
         """Fills several texts together, each as `fill` would."""
         return self.fill_prompts(
-            [blank_prompt(text, self.tokenizer, self.layout) for text in texts], config
+            [blank_prompt(text, self.tokenizer, self.layout) for text in texts], config, grammar
         )
 
     def fill_prompts(
         self,
         prompts: Sequence[Prompt],
         config: SamplingConfig | Sequence[SamplingConfig] | None = None,
+        grammar: Grammar | None = None,
     ) -> list[Filled]:
         """Fills prompts that were made of tokens, for texts that themselves speak of [MASK]."""
-        return [_filled(request) for request in self._answer(list(prompts), config)]
+        return [_filled(request) for request in self._answer(list(prompts), config, grammar)]
 
-    def stream(self, text: str, config: SamplingConfig | None = None) -> Iterator[str]:
+    def stream(
+        self, text: str, config: SamplingConfig | None = None, grammar: Grammar | None = None
+    ) -> Iterator[str]:
         """Continues a text, yielding whole characters as they become certain.
 
         Raises:
@@ -118,7 +128,7 @@ class TextGenerator:
         config = config or SamplingConfig()
         _check_one_beam(config)
         prompt = continuation_prompt(text, self.tokenizer, self.layout)
-        return self._stream(prompt, self._decoder([prompt], [config]))
+        return self._stream(prompt, self._decoder([prompt], [config], grammar))
 
     def stream_ids(
         self,
@@ -169,6 +179,7 @@ class TextGenerator:
         self,
         prompts: list[Prompt],
         config: SamplingConfig | Sequence[SamplingConfig] | None,
+        grammar: Grammar | None,
     ) -> list[Request]:
         configs = _one_config_each(config, len(prompts))
         if not prompts:
@@ -177,13 +188,18 @@ class TextGenerator:
         requests: dict[int, Request] = {}
         with self._evaluating():
             for rows in groups:
-                decoder = self._decoder([prompts[r] for r in rows], [configs[r] for r in rows])
+                decoder = self._decoder(
+                    [prompts[r] for r in rows], [configs[r] for r in rows], grammar
+                )
                 _drain(decoder.run())
                 requests.update(zip(rows, decoder.requests, strict=True))
         return [requests[index] for index in range(len(prompts))]
 
-    def _decoder(self, prompts: list[Prompt], configs: list[SamplingConfig]) -> Decoder:
-        return Decoder(self.model, self.tokenizer, self.layout, prompts, configs)
+    def _decoder(
+        self, prompts: list[Prompt], configs: list[SamplingConfig], grammar: Grammar | None
+    ) -> Decoder:
+        compiled = None if grammar is None else compile_grammar(grammar, self.tokenizer)
+        return Decoder(self.model, self.tokenizer, self.layout, prompts, configs, grammar=compiled)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

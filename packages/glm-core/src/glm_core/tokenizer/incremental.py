@@ -19,11 +19,14 @@ class IncrementalDecoder:
     """
 
     def __init__(self, tokenizer: Tokenizer, continues: bool = False) -> None:
-        self.num_dropped = 0
-        """Bytes at the start of the ids that are no part of the text."""
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._head: list[int] | None = None if continues else []
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no byte waits for the rest of its character."""
+        return not self._decoder.getstate()[0]
 
     def push(self, token: int) -> str:
         """Text that became complete with `token`; may be empty."""
@@ -41,7 +44,6 @@ class IncrementalDecoder:
         head.append(token)
         shown = self._tokenizer.decode(head)
         if piece.startswith(b" ") and shown == piece[1:].decode("utf-8", errors="replace"):
-            self.num_dropped += 1
             piece = piece[1:]
         if shown:
             self._head = None  # only the beginning is treated so

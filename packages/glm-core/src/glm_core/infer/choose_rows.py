@@ -1,0 +1,70 @@
+"""The next tokens of all rows of a batch. Letters: B rows, V vocabulary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from glm_core.infer.logprobs import TokenLogprob
+from glm_core.infer.sampling import Sampler
+
+if TYPE_CHECKING:
+    from glm_core.infer.grammar import GrammarState
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One row of a batch whose next token is wanted."""
+
+    sampler: Sampler
+    seen_ids: Sequence[int]
+    """Tokens of the text so far, the answer's at the end."""
+    num_new: int
+    """Tokens of the answer so far."""
+    grammar: GrammarState | None = None
+    """What the answer may still become."""
+
+
+def choose_rows(logits_BV: Tensor, turns: Sequence[Turn]) -> list[TokenLogprob | ValueError]:
+    """Chooses the next token of every row, each exactly as `Sampler.choose` would alone.
+
+    Args:
+        logits_BV: of one batch.
+        turns: one for each row.
+
+    Returns:
+        For each row its token, or why there is none: a row that fails does not touch the others,
+        whose draws are made and must not be made again.
+    """
+    quick = _best_of_rows(logits_BV, turns) if logits_BV.is_cuda else [None] * len(turns)
+    chosen: list[TokenLogprob | ValueError] = []
+    for logits_V, turn, found in zip(logits_BV, turns, quick, strict=True):
+        try:
+            chosen.append(
+                found or turn.sampler.choose(logits_V, turn.seen_ids, turn.num_new, turn.grammar)
+            )
+        except ValueError as error:
+            chosen.append(error)
+    return chosen
+
+
+def _best_of_rows(logits_BV: Tensor, turns: Sequence[Turn]) -> list[TokenLogprob | None]:
+    """The tokens of rows that no rule changes, found on the device: two numbers a row come back.
+
+    The others are None, as are those whose logits are not finite.
+    """
+    best_B1 = logits_BV.argmax(dim=-1, keepdim=True)
+    logprobs_B1 = logits_BV.float().log_softmax(dim=-1).gather(-1, best_B1)
+    found: list[TokenLogprob | None] = []
+    for turn, (token,), (logprob,) in zip(
+        turns, best_B1.tolist(), logprobs_B1.tolist(), strict=True
+    ):
+        sampler = turn.sampler
+        plain = turn.grammar is None and not sampler.num_top and math.isfinite(logprob)
+        quick = plain and sampler.takes_best(token, turn.num_new)
+        found.append(TokenLogprob(token, logprob) if quick else None)
+    return found
