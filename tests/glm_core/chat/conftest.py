@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 import torch
 
 from glm_core.infer import TextGenerator
+from glm_core.infer.logprobs import TokenLogprob
 from glm_core.infer.sampling import Sampler
 from glm_core.tokenizer import Tokenizer
 
@@ -43,10 +45,12 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[int]], None]:
     """Returns a function that decides what the model will write, in place of chance."""
     tokens: list[int] = []
 
-    def choose(sampler: Sampler, logits_V: torch.Tensor, seen: list[int], num: int) -> object:
-        allowed = sampler.restrict(logits_V.float(), seen, num)
-        assert allowed[tokens[0]].isfinite(), "the sampler would never choose this token"
-        return tokens.pop(0), 0.0
+    def choose(
+        sampler: Sampler, logits_V: torch.Tensor, seen: Sequence[int], num: int, grammar: None
+    ) -> TokenLogprob:
+        allowed = sampler.restrict(logits_V.float().numpy(), seen, num, grammar)
+        assert np.isfinite(allowed[tokens[0]]), "the sampler would never choose this token"
+        return TokenLogprob(tokens.pop(0), 0.0)
 
     monkeypatch.setattr(Sampler, "choose", choose)
     return tokens.extend

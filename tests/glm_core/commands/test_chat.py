@@ -26,6 +26,7 @@ from glm_core.commands import chat
 from glm_core.commands.chat_terminal import printable
 from glm_core.commands.model_arguments import NamedModel
 from glm_core.infer import SamplingConfig
+from glm_core.infer.logprobs import TokenLogprob
 from glm_core.infer.sampling import Sampler
 
 from ..chat.tiny_chat import KINDS, tiny_chat
@@ -185,7 +186,7 @@ def test_tool_call_is_shown_and_the_next_line_is_its_result(
     observation, user = map(tokenizer.token_id, ("<|observation|>", "<|user|>"))
     call = tokenizer.encode('get_weather\n{"city": "北京"}')
     answers = iter([*call, observation, *tokenizer.encode("\n22"), user])
-    monkeypatch.setattr(Sampler, "choose", lambda *_: (next(answers), 0.0))
+    monkeypatch.setattr(Sampler, "choose", lambda *_: TokenLogprob(next(answers), 0.0))
     tools, path = tmp_path / "tools.json", tmp_path / "chat.json"
     tools.write_text(json.dumps([TOOL]))
     lines = f'weather?\n{{"degrees": 22}}\n/save {path}\n'

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from glm_core.infer import SamplingConfig, TextGenerator
+from glm_core.infer.logprobs import TokenLogprob
 from glm_core.infer.prompt_cache import PromptCache
 from glm_core.infer.sampling import Sampler
 from glm_core.model import GenerationLayout, Transformer
@@ -22,7 +23,7 @@ def _causal(build_model: Build, tokenizer: ByteBPETokenizer) -> TextGenerator:
 
 def _script(monkeypatch: pytest.MonkeyPatch, tokens: list[int]) -> None:
     answers = iter(tokens)
-    monkeypatch.setattr(Sampler, "choose", lambda *_: (next(answers), 0.0))
+    monkeypatch.setattr(Sampler, "choose", lambda *_: TokenLogprob(next(answers), 0.0))
 
 
 def test_ids_are_answered_as_the_text_they_stand_for(
