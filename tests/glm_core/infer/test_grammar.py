@@ -233,12 +233,12 @@ def test_text_follows_a_lark_grammar(tokenizer_of: Callable[[str], Tokenizer]) -
         assert regex.fullmatch(r"(?P<s>(?P<t>[1-9]|\((?&s)\))(\+(?&t)){0,3})", text)
 
 
-PATTERNS = ("abc", "a(bc|bd)+ ?", "(name|nab)+[0-9]{1,3}", "[^a]{0,5}b", "é(a|ü)?", "(ab)*", "")
+PATTERNS = ("abc", "a(bc|bq)+ ?", "(name|nab)+[0-9]{1,3}", "[^a]{0,5}b", "é(a|ü)?", "(ab)*", "")
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_masks_equal_partial_matching_when_the_vocabulary_is_small(pattern: str) -> None:
-    tokenizer = ByteBPETokenizer.train(["abc abd name12 éü bcb"] * 9, 300)
+    tokenizer = ByteBPETokenizer.train(["abc abq name12 éü bcb"] * 9, 300)
     pieces = [tokenizer.decode_bytes([token]) for token in range(tokenizer.vocab_size)]
     rng = np.random.default_rng(0)
     for _ in range(4):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -43,10 +44,8 @@ def test_old_gpu_is_refused_with_both_capabilities(reason, monkeypatch):
 
 def test_automatic_choice_falls_back_with_a_warning_when_triton_is_missing(monkeypatch, caplog):
     entry = registry._backends["rms_norm"]["triton"]
-    broken = registry.Backend(
-        *(entry.name, entry.devices, entry.on_request, entry.priority),
-        *(lambda: "triton is not installed: pip install triton", entry.traceable),
-    )
+    reason = "triton is not installed: pip install triton"
+    broken = replace(entry, unavailable=lambda: reason)
     monkeypatch.setitem(registry._backends["rms_norm"], "triton", broken)
     monkeypatch.setattr(registry, "_resolved", {})
     monkeypatch.setattr(registry, "_warned", set())

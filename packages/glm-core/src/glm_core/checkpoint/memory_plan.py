@@ -236,7 +236,7 @@ class Planner:
         if self.config.is_gated:
             return 4 * element  # two halves, the activated one, their product
         if self.config.gelu_form == GeluForm.quick:
-            return 4 * 4  # computed in fp32
+            return 4 * 4  # computed in fp32 where there are no compiled kernels
         return 2 * element
 
     def _refusal(self, least: MemoryPlan, budget: Budget, may_offload: bool) -> str:
