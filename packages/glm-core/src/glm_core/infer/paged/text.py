@@ -1,0 +1,71 @@
+"""A text whose keys and values lie in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from glm_core.infer.paged.index import Column, Node
+
+FRONT: Column = (-1, 0, 0)
+"""Stands for a column of a tuned prefix, which has no token."""
+
+
+class PagedText:
+    """A text being decoded; only its Runner changes it.
+
+    Args:
+        context: columns that see each other, its first ones; none is causal.
+        adapter: the name of what its columns were computed with, or "".
+        num_front: columns of a tuned prefix, stored before those of the text.
+        epoch: state of the weights that it is computed with.
+    """
+
+    __slots__ = (
+        "adapter",
+        "columns",
+        "context",
+        "epoch",
+        "fork_promises",
+        "is_open",
+        "kind",
+        "nodes",
+        "num_front",
+        "pages",
+        "promised",
+    )
+
+    def __init__(self, context: Sequence[Column], adapter: str, num_front: int, epoch: int) -> None:
+        self.context, self.adapter = context, adapter
+        self.kind: Hashable = (adapter, tuple(context))
+        """Texts of one kind with the same columns have the same keys and values."""
+        self.num_front, self.epoch = num_front, epoch
+        self.columns: list[Column] = []
+        """Stored ones, those of a tuned prefix first."""
+        self.pages: list[int] = []
+        """Where they are; perhaps more than are needed yet."""
+        self.nodes: list[Node] = []
+        """Of the first pages, as many as the tree of beginnings has."""
+        self.promised = 0
+        """Pages set aside for it."""
+        self.fork_promises: list[int] = []
+        """Pages set aside for each of its forks."""
+        self.is_open = True
+
+    @property
+    def prefix_len(self) -> int:
+        """Columns of its context that see each other; 0 is causal."""
+        return len(self.context)
+
+    @property
+    def length(self) -> int:
+        """Columns of text that the model has read."""
+        return max(len(self.columns) - self.num_front, 0)
+
+    def stored_after(self, count: int) -> int:
+        """Columns stored when `count` more of text are."""
+        return max(len(self.columns), self.num_front) + count
+
+
+def front_and(num_front: int, columns: Sequence[Column]) -> list[Column]:
+    """Returns columns of text behind those of a tuned prefix."""
+    return [FRONT] * num_front + list(columns)
