@@ -1,0 +1,40 @@
+"""How much an engine takes on at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(kw_only=True, slots=True)
+class EngineConfig:
+    """Limits of one engine. What goes beyond them is refused or waits; nothing is ever evicted."""
+
+    max_running: int = 32
+    """Answers decoded together; each answer of a request with several counts."""
+    prefill_chunk: int = 256
+    """Tokens of prompts read in one step, beside one token of every running answer. Contexts that
+    the model looks at as a whole (prefix-LM) are read in one piece all the same."""
+    max_queued: int = 256
+    """Requests that may wait; more are refused with EngineBusy."""
+    max_queued_tokens: int = 0
+    """Tokens of prompts and longest answers that may wait; 0: four times what the cache holds."""
+    cache_bytes: int = 0
+    """Memory of keys and values; 0: `cache_fraction` of what is free when the engine starts."""
+    cache_fraction: float = 0.5
+    """Share of the free memory for keys and values when `cache_bytes` is 0."""
+    max_request_tokens: int = 0
+    """Longest prompt with its answer; 0: the model's context."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_running", "prefill_chunk", "max_queued"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"engine.{name} is {value}: it must be at least 1")
+        for name in ("max_queued_tokens", "cache_bytes", "max_request_tokens"):
+            value = getattr(self, name)
+            if value < 0:
+                raise ValueError(f"engine.{name} is {value}: it must be at least 0")
+        if not 0.0 < self.cache_fraction < 1.0:
+            raise ValueError(
+                f"engine.cache_fraction is {self.cache_fraction}: it must lie between 0 and 1"
+            )

@@ -1,0 +1,43 @@
+"""How many pages an engine's cache has."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from glm_core.infer.engine.config import EngineConfig
+from glm_core.infer.engine.whole import PAGE_SIZE, bytes_per_page
+from glm_core.model.transformer import Transformer
+
+_SPARE = 2
+"""Pages beyond those of the longest requests, as a multiple of them: they remember prompts."""
+
+
+def pages_for(model: Transformer, config: EngineConfig, longest: int) -> int:
+    """Returns how many pages the cache of an engine has.
+
+    Args:
+        longest: columns of the longest request.
+
+    Raises:
+        ValueError: not one page fits into `config.cache_bytes`.
+    """
+    page_bytes = bytes_per_page(model.config, model.dtype)
+    if config.cache_bytes:
+        if config.cache_bytes < page_bytes:
+            raise ValueError(
+                f"engine.cache_bytes is {config.cache_bytes}: it must be at least {page_bytes}, "
+                f"the {PAGE_SIZE} columns of a page"
+            )
+        return config.cache_bytes // page_bytes
+    wanted = _SPARE * config.max_running * -(-longest // PAGE_SIZE)
+    allowed = int(config.cache_fraction * free_bytes(model.device)) // page_bytes
+    return max(min(wanted, allowed), 1)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Returns the memory of a device that nobody uses, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,231 @@
+"""What one who asked holds in hand: pieces as they come, the outcome, and the way to cancel.
+
+The engine's thread puts things in, and any thread or asyncio loop takes them out. A loop is woken
+once for all its tickets that have something new, not once for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from glm_core.infer.engine.request import BlankAnswer, Outcome, Piece
+from glm_core.infer.logprobs import TokenLogprob
+
+Result = TypeVar("Result")
+_Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
+
+
+class Pending(Generic[Result]):
+    """A result that the engine will have, or the reason why not.
+
+    Args:
+        id: unique in its engine.
+        cancel: asks the engine to give the work up; must not block.
+    """
+
+    def __init__(self, id: str, cancel: Callable[[], None]) -> None:
+        self.id = id
+        self._cancel = cancel
+        self._changed = threading.Condition()
+        self._waiters: list[_Waiter] = []
+        self._num_blocked = 0
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a result, or will never be one."""
+        return self._result is not None or self._error is not None
+
+    def cancel(self) -> None:
+        """Gives the work up: at the engine's next step it is gone. Nothing when it has ended."""
+        if not self.is_done:
+            self._cancel()
+
+    def outcome(self) -> Result:
+        """Waits for the result. Whoever is interrupted while waiting cancels the work.
+
+        Raises:
+            EngineError: there is none: RequestFailed, RequestCancelled, RequestTimedOut or
+                EngineFailed.
+        """
+        try:
+            with self._changed:
+                while not self.is_done:
+                    self._block()
+        except BaseException:
+            self.cancel()
+            raise
+        return self._checked()
+
+    async def aoutcome(self) -> Result:
+        """As `outcome`, in an asyncio loop; a task cancelled while waiting cancels the work."""
+        try:
+            while (waiter := self._waiter(lambda: self.is_done)) is not None:
+                await waiter
+        except BaseException:
+            self.cancel()
+            raise
+        return self._checked()
+
+    def settle(self, result: Result | BaseException) -> None:
+        """Ends the work; for the engine. `wake` must follow."""
+        with self._changed:
+            if isinstance(result, BaseException):
+                self._error = result
+            else:
+                self._result = result
+
+    def _checked(self) -> Result:
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def _block(self) -> None:
+        """Waits for a change; the lock is held."""
+        self._num_blocked += 1
+        try:
+            self._changed.wait()
+        finally:
+            self._num_blocked -= 1
+
+    def _waiter(self, is_ready: Callable[[], bool]) -> asyncio.Future[None] | None:
+        """Returns what the next change ends, or None when there is nothing to wait for."""
+        loop = asyncio.get_running_loop()
+        with self._changed:
+            if is_ready():
+                return None
+            future = loop.create_future()
+            self._waiters.append((loop, future))
+            return future
+
+    def _take_waiters(self) -> list[_Waiter]:
+        """Wakes the threads that wait; returns the loops' futures."""
+        with self._changed:
+            if self._num_blocked:
+                self._changed.notify_all()
+            waiters, self._waiters = self._waiters, []
+            return waiters
+
+
+@dataclass(slots=True)
+class _Growing:
+    """A piece that nobody has taken yet."""
+
+    choice: int
+    blank: int
+    texts: list[str] = field(default_factory=list)
+    tokens: list[TokenLogprob] = field(default_factory=list)
+    mark: int | None = None
+    end: BlankAnswer | None = None
+
+    def piece(self) -> Piece:
+        text = "".join(self.texts)
+        return Piece(self.choice, self.blank, text, tuple(self.tokens), self.mark, self.end)
+
+
+class Ticket(Pending[Outcome]):
+    """A request in the engine.
+
+        for piece in ticket:
+            print(piece.text, end="")
+
+    Each piece is given once. Pieces of an answer that nobody takes grow together, so that a slow
+    reader costs no more memory than the answer itself. Leaving the loop early, closing the
+    iterator, or cancelling the task that iterates cancels the request.
+    """
+
+    def __init__(self, id: str, cancel: Callable[[], None]) -> None:
+        super().__init__(id, cancel)
+        self._pieces: list[_Growing] = []
+        self._open: dict[int, _Growing] = {}
+        """The last piece of each answer, while it can grow."""
+
+    def __iter__(self) -> Generator[Piece, None, None]:
+        """Yields the pieces until the request has ended.
+
+        Raises:
+            EngineError: the request did not end by itself, as `outcome`; after the last piece.
+        """
+        try:
+            while (pieces := self._next()) is not None:
+                yield from pieces
+        finally:
+            self.cancel()
+        self._checked()
+
+    async def __aiter__(self) -> AsyncGenerator[Piece, None]:
+        """As `__iter__`, in an asyncio loop."""
+        try:
+            while True:
+                while (waiter := self._waiter(self._has_news)) is not None:
+                    await waiter
+                pieces = self._take()
+                if not pieces:
+                    break
+                for piece in pieces:
+                    yield piece
+        finally:
+            self.cancel()
+        self._checked()
+
+    def put(
+        self,
+        choice: int,
+        blank: int,
+        text: str,
+        tokens: Iterable[TokenLogprob],
+        mark: int | None = None,
+        end: BlankAnswer | None = None,
+    ) -> None:
+        """Adds to an answer; for the engine. `wake` must follow."""
+        with self._changed:
+            last = self._open.get(choice)
+            if last is None or last.blank != blank:
+                last = self._open[choice] = _Growing(choice, blank)
+                self._pieces.append(last)
+            last.texts.append(text)
+            last.tokens.extend(tokens)
+            last.mark, last.end = mark, end
+            if mark is not None or end is not None:
+                del self._open[choice]
+
+    def _has_news(self) -> bool:
+        return bool(self._pieces) or self.is_done
+
+    def _next(self) -> list[Piece] | None:
+        """Waits for pieces; None when the request has ended and all were taken."""
+        with self._changed:
+            while not self._has_news():
+                self._block()
+        return self._take() or None
+
+    def _take(self) -> list[Piece]:
+        with self._changed:
+            taken, self._pieces = self._pieces, []
+            self._open.clear()
+        return [growing.piece() for growing in taken]
+
+
+def wake(changed: Iterable[Pending[Any]]) -> None:
+    """Tells everybody who waits for one of these that there is something new."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for pending in changed:
+        for loop, future in pending._take_waiters():
+            by_loop.setdefault(loop, []).append(future)
+    for loop, futures in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_finish, futures)
+        except RuntimeError:  # the loop is closed, and with it whoever waited in it
+            continue
+
+
+def _finish(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
