@@ -10,7 +10,7 @@ from torch import Tensor
 
 from glm_core.infer.engine.errors import EngineError, RequestFailed
 from glm_core.infer.engine.ticket import Pending
-from glm_core.infer.engine.whole import Runner
+from glm_core.infer.paged import Runner
 
 
 class Embedding:

@@ -34,8 +34,8 @@ from glm_core.infer.engine.request import EngineRequest
 from glm_core.infer.engine.scheduler import Scheduler
 from glm_core.infer.engine.stats import EngineStats, Recorder
 from glm_core.infer.engine.ticket import Pending, Ticket, wake
-from glm_core.infer.engine.whole import Runner
 from glm_core.infer.layout import Layout, layout_for
+from glm_core.infer.paged import Runner
 from glm_core.model.transformer import Transformer
 from glm_core.tokenizer.protocol import Tokenizer
 

@@ -12,10 +12,10 @@ from glm_core.infer.choices import seed_of_choice
 from glm_core.infer.engine.request import EngineRequest, Outcome, Timings, Usage
 from glm_core.infer.engine.row import Row, Script
 from glm_core.infer.engine.ticket import Ticket
-from glm_core.infer.engine.whole import Text as PagedText
 from glm_core.infer.grammar import compile_grammar
 from glm_core.infer.layout import Layout
 from glm_core.infer.logprobs import TokenLogprob
+from glm_core.infer.paged import PagedText
 from glm_core.infer.sampling import Sampler
 
 

@@ -7,7 +7,7 @@ import os
 import torch
 
 from glm_core.infer.engine.config import EngineConfig
-from glm_core.infer.engine.whole import PAGE_SIZE, bytes_per_page
+from glm_core.infer.paged import PAGE_SIZE, bytes_per_page
 from glm_core.model.transformer import Transformer
 
 _SPARE = 2

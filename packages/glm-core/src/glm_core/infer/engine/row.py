@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from glm_core.infer.answer import Answer, Vocabulary
 from glm_core.infer.blanks import Prompt
 from glm_core.infer.engine.request import BlankAnswer
-from glm_core.infer.engine.whole import Text as PagedText
 from glm_core.infer.layout import Layout
 from glm_core.infer.logprobs import TokenLogprob
+from glm_core.infer.paged import PagedText
 from glm_core.infer.sampling import Sampler
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from glm_core.infer.engine.request import Outcome
 from glm_core.infer.engine.row import Row
 from glm_core.infer.engine.stats import Recorder
 from glm_core.infer.engine.ticket import Ticket
-from glm_core.infer.engine.whole import Runner, Work, stack_rows
 from glm_core.infer.logprobs import prompt_logprobs
+from glm_core.infer.paged import Runner, Work, stack_rows
 
 Wants = Literal["none", "last", "all"]
 
