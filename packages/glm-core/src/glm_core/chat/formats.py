@@ -36,6 +36,11 @@ class ChatFormat(Protocol):
         """What stands before the text of an answer in words, encoded apart."""
         ...
 
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end an answer, besides the model's own end."""
+        ...
+
     def encode(
         self, messages: Sequence[Message], tokenizer: Tokenizer, tools: Sequence[Tool] = ()
     ) -> list[int]:

@@ -61,6 +61,7 @@ class ChatGLM3:
     temperature: float = 0.8
     top_p: float = 0.8
     text_head: str = "\n"
+    stop: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -108,6 +109,7 @@ class GLM4:
     temperature: float = 0.8
     top_p: float = 0.8
     text_head: str = "\n"
+    stop: tuple[str, ...] = ()
 
     def encode(
         self, messages: Sequence[Message], tokenizer: Tokenizer, tools: Sequence[Tool] = ()

@@ -35,6 +35,7 @@ class Rounds:
     mends_punctuation: bool
     """Whether answers get full-width punctuation beside Chinese characters."""
     text_head: str = ""
+    stop: tuple[str, ...] = ()
 
     @classmethod
     def chatglm(cls) -> Rounds:

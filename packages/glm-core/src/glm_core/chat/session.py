@@ -279,6 +279,7 @@ def default_sampling(format: ChatFormat, context: int) -> SamplingConfig:
         max_new_tokens=max(1, min(DEFAULT_MAX_NEW_TOKENS, context // 2)),
         temperature=format.temperature,
         top_p=format.top_p,
+        stop=list(format.stop),
     )
 
 

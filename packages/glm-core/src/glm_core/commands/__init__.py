@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "convert": "convert released checkpoints from one format to another",
     "quantize": "quantize a folder of weights to 8 or 4 bits, and measure what it costs",
     "chat": "talk with a model in the terminal",
+    "serve": "serve models over HTTP, as OpenAI's API, with a page to chat",
     "evaluate": "held-out bits per byte, blank filling and last-word accuracy",
     "explain": "show tokens, positions, mask and labels of a training sample",
     "bench": "measure speed and peak memory, against what people use today",

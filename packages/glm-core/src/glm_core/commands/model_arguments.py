@@ -12,14 +12,24 @@ if TYPE_CHECKING:
     from glm_core.tokenizer import Tokenizer
 
 
-def add_model_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Declare the flags; without `default` a model must be named."""
+def add_model_arguments(
+    parser: argparse.ArgumentParser, default: str | None = None, several: bool = False
+) -> None:
+    """Declare the flags; without `default` a model must be named.
+
+    Args:
+        several: whether `--model` may be repeated and may give names, `name=path`: a list then.
+    """
     said = "" if default is None else " (default: %(default)s)"
+    told = f"name, folder of any released format, or org/name on the hub{said}"
+    if several:
+        told += "; NAME=PATH serves it under that name (repeats)"
     parser.add_argument(
         "--model",
+        action="append" if several else "store",
         default=default,
         required=default is None,
-        help=f"name, folder of any released format, or org/name on the hub{said}",
+        help=told,
     )
     loading = parser.add_argument_group("loading")
     loading.add_argument(

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from glm_core.infer.layout import BlankSlot, Layout
 from glm_core.tokenizer.prompt import encode_prompt
 from glm_core.tokenizer.protocol import Tokenizer
-from glm_core.tokenizer.specials import BLANK_TOKENS, GMASK
+from glm_core.tokenizer.specials import BLANK_TOKENS, GMASK, MASK
 
 _MARKER = re.compile("|".join(re.escape(name) for name in BLANK_TOKENS))
 _LOOKS_LIKE_MARKER = re.compile(r"\[(?:[a-z]{0,2}mask)\]", re.IGNORECASE)
@@ -106,6 +106,23 @@ def continuation_prompt(text: str, tokenizer: Tokenizer, layout: Layout) -> Prom
     text_ids = [*tokenizer.encode(tokenizer.before_blank(text)), _marker_id(tokenizer, GMASK)]
     ids = layout.frame(text_ids, tokenizer)
     return Prompt(text, (text, ""), tuple(ids), (BlankSlot(GMASK, ids.index(text_ids[-1])),))
+
+
+def infill_prompt(before: str, behind: str, tokenizer: Tokenizer, layout: Layout) -> Prompt:
+    """Makes a prompt of two plain texts with a [MASK] between them.
+
+    Raises:
+        ValueError: both texts are empty, or the model has no blanks.
+    """
+    if not layout.has_blanks:
+        raise ValueError("this model is causal and cannot look at what follows a blank")
+    if not (before + behind).strip():
+        raise ValueError("the texts around the blank are empty: give it some text")
+    kept = tokenizer.before_blank(before)
+    mask_id = _marker_id(tokenizer, MASK)
+    text_ids = [*(tokenizer.encode(kept) if kept else []), mask_id, *tokenizer.encode(behind)]
+    ids = layout.frame(text_ids, tokenizer)
+    return Prompt(before, (before, behind), tuple(ids), (BlankSlot(MASK, ids.index(mask_id)),))
 
 
 def ids_prompt(ids: Sequence[int], tokenizer: Tokenizer, layout: Layout) -> Prompt:

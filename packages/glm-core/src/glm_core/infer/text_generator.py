@@ -170,7 +170,7 @@ class TextGenerator:
         is_first = True
         with self._evaluating():
             for delta in decoder.run():
-                text = _without_second_space(prompt, delta.text) if is_first else delta.text
+                text = without_second_space(prompt, delta.text) if is_first else delta.text
                 is_first = is_first and not delta.text
                 if text:
                     yield text
@@ -249,14 +249,14 @@ def _completion(request: Request) -> Completion:
     assert answer.finish_reason is not None
     return Completion(
         request.prompt.text,
-        _without_second_space(request.prompt, answer.text),
+        without_second_space(request.prompt, answer.text),
         answer.tokens,
         answer.logprob,
         answer.finish_reason.value,
     )
 
 
-def _without_second_space(prompt: Prompt, text: str) -> str:
+def without_second_space(prompt: Prompt, text: str) -> str:
     """The model does not see a prompt's last space (see encode_prompt) and may write its own."""
     has_space = prompt.slots[0].marker != "" and prompt.text.endswith(" ")
     return text.removeprefix(" ") if has_space else text

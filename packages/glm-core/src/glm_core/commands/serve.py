@@ -1,0 +1,188 @@
+"""``glm serve``: an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from glm_core.cli import emit
+from glm_core.commands.model_arguments import add_model_arguments, load_named_model
+
+if TYPE_CHECKING:
+    from glm_core.infer.engine import EngineConfig
+    from glm_core.serve.config import ServeConfig
+    from glm_core.serve.models import ServedModel
+
+HELP = "serve models over HTTP, as OpenAI's API, with a page to chat"
+EXAMPLE = """\
+glm serve --model nano-text
+glm serve --model chat=./glm-4-9b-chat --model nano-text --quantize int4 --port 8080
+GLM_API_KEY=a-long-secret glm serve --model nano-text --host 0.0.0.0"""
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    add_model_arguments(parser, several=True)
+    address = parser.add_argument_group("address")
+    address.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
+    address.add_argument("--port", type=int, default=8000, help="0: any (default: %(default)s)")
+    address.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        help="keys that let in, one a line; one more may stand in GLM_API_KEY",
+    )
+    address.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let web pages of this origin in, such as https://example.org (repeats)",
+    )
+    address.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="answer on loopback to this name too (repeats)",
+    )
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max-running", type=int, help="answers decoded together (32)")
+    limits.add_argument("--max-queued", type=int, help="requests that may wait (256)")
+    limits.add_argument(
+        "--cache-memory", metavar="SIZE", help="of keys and values, such as 2GB (half the free)"
+    )
+    limits.add_argument("--max-body", metavar="SIZE", help="largest request (32MiB)")
+    limits.add_argument("--request-timeout", type=float, metavar="SECONDS", help="(600)")
+    limits.add_argument(
+        "--drain-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="for running requests at the end (30)",
+    )
+    parser.add_argument(
+        "--log-prompts", action="store_true", help="let the access log hold prompts and answers"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the models and serve until a signal comes."""
+    from glm_core.extras import require
+
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        require(module, extra="serve", package=module.replace("_", "-"))
+    from glm_core.serve.app import create_app
+    from glm_core.serve.process import bind, ready_text, serve, url_of
+
+    config, engine_config = serve_config(args), engine_settings(args)
+    named = named_models(args.model)
+    with ExitStack() as stack:
+        bound = stack.enter_context(bind(config))
+        served = [
+            stack.enter_context(_Opened(args, name, path, engine_config))
+            for name, path in named.items()
+        ]
+        app, url = create_app(served, config), url_of(bound)
+        result = {"url": url, "models": list(named)}
+        text = ready_text(list(named), url, bool(config.api_keys))
+        serve(app, config, bound, lambda: emit(args, result, text))
+    logger.info("stopped")
+    return 0
+
+
+def named_models(given: list[str]) -> dict[str, str]:
+    """Returns paths by name; `name=path`, or a path whose last part is the name.
+
+    Raises:
+        ValueError: two models have the same name, or one has none.
+    """
+    models: dict[str, str] = {}
+    for one in given:
+        name, equals, path = one.partition("=")
+        if not equals:
+            name, path = one.rstrip("/").rpartition("/")[2] or one, one
+        if not name or not path:
+            raise ValueError(f"--model {one}: write NAME=PATH, or a path alone")
+        if name in models:
+            raise ValueError(
+                f"--model: two models are called {name}: give one another name, as in other={path}"
+            )
+        models[name] = path
+    return models
+
+
+def serve_config(args: argparse.Namespace) -> ServeConfig:
+    """Returns the server's settings.
+
+    Raises:
+        ValueError: one is out of bounds, or the address needs a key.
+    """
+    from glm_core.checkpoint.device_memory import parse_memory
+    from glm_core.serve.auth import read_keys
+    from glm_core.serve.config import ServeConfig
+
+    given = {
+        "request_timeout_s": args.request_timeout,
+        "drain_timeout_s": args.drain_timeout,
+        "max_body_bytes": parse_memory(args.max_body, "--max-body") if args.max_body else None,
+    }
+    return ServeConfig(
+        host=args.host,
+        port=args.port,
+        api_keys=read_keys(args.api_key_file),
+        cors_origins=tuple(args.cors_origin),
+        allowed_hosts=tuple(args.allow_host),
+        log_prompts=args.log_prompts,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def engine_settings(args: argparse.Namespace) -> EngineConfig:
+    """Returns the engines' settings.
+
+    Raises:
+        ValueError: one is out of bounds.
+    """
+    from glm_core.checkpoint.device_memory import parse_memory
+    from glm_core.infer.engine import EngineConfig
+
+    memory = args.cache_memory
+    given = {
+        "max_running": args.max_running,
+        "max_queued": args.max_queued,
+        "cache_bytes": parse_memory(memory, "--cache-memory") if memory else None,
+    }
+    return EngineConfig(**{name: value for name, value in given.items() if value is not None})
+
+
+class _Opened:
+    """A model that is loaded on entering, and whose engine is closed on leaving."""
+
+    def __init__(
+        self, args: argparse.Namespace, name: str, path: str, config: EngineConfig
+    ) -> None:
+        self._args = argparse.Namespace(**{**vars(args), "model": path})
+        self._name, self._config = name, config
+
+    def __enter__(self) -> ServedModel:
+        from dataclasses import replace
+
+        from glm_core.chat.transcript import format_or_transcript
+        from glm_core.infer.engine import Engine
+        from glm_core.serve.models import ServedModel
+
+        start = time.monotonic()
+        logger.info("loading %s", self._args.model)
+        loaded = load_named_model(self._args)
+        config = replace(self._config, max_request_tokens=loaded.context)
+        self._engine = engine = Engine(loaded.model, loaded.tokenizer, config=config)
+        format = format_or_transcript(engine.tokenizer, engine.layout)
+        logger.info("%s is ready after %.1f s", self._name, time.monotonic() - start)
+        return ServedModel(name=self._name, engine=engine, chat_format=format)
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.close()

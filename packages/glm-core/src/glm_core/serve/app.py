@@ -1,0 +1,73 @@
+"""The web application: routers behind a few layers that look at every request.
+
+A sibling adds its router: `create_app(models, config, routers=[mine])`. A router takes requests,
+`service_of(request)` brings it to the engine, `EventStream` streams, exceptions become answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from glm_core.serve import health
+from glm_core.serve.access_log import AccessLog
+from glm_core.serve.auth import HostCheck, KeyCheck
+from glm_core.serve.config import ServeConfig
+from glm_core.serve.description import describe
+from glm_core.serve.errors import add_error_handlers
+from glm_core.serve.limits import BodyLimit, DrainCheck
+from glm_core.serve.models import Models, ServedModel
+from glm_core.serve.openai import chat, completions, embeddings, models
+from glm_core.serve.service import Service
+
+
+def create_app(
+    served: Sequence[ServedModel],
+    config: ServeConfig | None = None,
+    routers: Sequence[APIRouter] = (),
+) -> FastAPI:
+    """Returns the application that serves models.
+
+    Args:
+        served: the models; whoever opened their engines closes them.
+        config: limits and keys.
+        routers: more addresses.
+
+    Raises:
+        ValueError: there is no model, or two have the same name.
+    """
+    config = config or ServeConfig()
+    app = FastAPI(title="glm serve", docs_url=None, redoc_url=None)
+    app.state.service = service = Service(Models(served), config)
+    add_error_handlers(app)
+    own = (chat.router, completions.router, embeddings.router, models.router, health.router)
+    for router in (*own, *routers):
+        app.include_router(router)
+    describe(app)
+    _add_layers(app, service)
+    return app
+
+
+def _add_layers(app: FastAPI, service: Service) -> None:
+    """Puts the layers around the routers, the innermost first."""
+    config = service.config
+    app.add_middleware(BodyLimit, max_bytes=config.max_body_bytes, timeout_s=config.body_timeout_s)
+    app.add_middleware(
+        DrainCheck,
+        is_draining=lambda: service.is_draining,
+        retry_after_s=config.retry_after_s,
+    )
+    app.add_middleware(KeyCheck, keys=config.api_keys, public=config.public_paths)
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
+    if config.is_local:
+        app.add_middleware(HostCheck, names=config.allowed_hosts)
+    app.add_middleware(AccessLog, metrics=service.metrics)

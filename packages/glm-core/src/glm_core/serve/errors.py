@@ -1,0 +1,195 @@
+"""Errors as OpenAI's API tells of them, and the one place where exceptions become answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from glm_core.infer.engine import (
+    EngineBusy,
+    EngineDraining,
+    EngineError,
+    RequestCancelled,
+    RequestFailed,
+    RequestTimedOut,
+)
+from glm_core.serve.openai.fields import BadField
+
+logger = logging.getLogger(__name__)
+
+INVALID, SERVER, LIMIT = "invalid_request_error", "server_error", "rate_limit_error"
+_UNION_TAGS = ("str", "int", "float", "bool", "dict", "list", "constrained", "function", "literal")
+
+
+class ApiError(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: of HTTP.
+        message: names what is wrong and what would be right.
+        code: for programs.
+        param: the field it is about.
+        kind: OpenAI's `type`.
+        headers: of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        *,
+        param: str | None = None,
+        kind: str = INVALID,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.kind = kind
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """Returns the answer's JSON."""
+        told = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": told}
+
+    def response(self) -> Response:
+        """Returns the answer; escapes everything, for a message may quote half a character."""
+        content = json.dumps(self.body()).encode()
+        return Response(content, self.status, self.headers, "application/json")
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """Returns the header that says when to ask again, in whole seconds."""
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
+
+
+def draining(seconds: float) -> ApiError:
+    """Returns the error of a server that is about to stop."""
+    message = "the server is shutting down: ask again later, or ask another one"
+    return ApiError(503, message, "draining", kind=SERVER, headers=retry_after(seconds))
+
+
+def api_error(error: BaseException) -> ApiError:
+    """Returns what a client is told of an exception; nothing of one that is our own defect."""
+    match error:
+        case ApiError():
+            return error
+        case RequestValidationError():
+            return _invalid(error.errors())
+        case BadField():
+            return ApiError(400, str(error), "invalid_value", param=error.param)
+        case EngineBusy():
+            return ApiError(
+                429,
+                "too many requests are waiting: ask again later",
+                "engine_busy",
+                kind=LIMIT,
+                headers=retry_after(error.retry_after_s),
+            )
+        case EngineDraining():
+            return draining(error.retry_after_s)
+        case RequestTimedOut():
+            return ApiError(
+                504,
+                "the request took longer than this server allows: ask for fewer tokens",
+                "request_timed_out",
+                kind=SERVER,
+                headers={"x-should-retry": "false"},
+            )
+        case RequestCancelled():
+            return ApiError(
+                409,
+                "the request was cancelled: a newer one of the same user took its place, or the "
+                "server is shutting down",
+                "request_cancelled",
+                headers={"x-should-retry": "false"},
+            )
+        case RequestFailed():
+            return _failed(error)
+        case HTTPException():
+            return _http(error)
+        case ValueError():
+            return ApiError(400, str(error), "invalid_value")
+    logger.error("a request failed", exc_info=error)
+    return ApiError(500, "the server failed: its log tells why", "internal_error", kind=SERVER)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Makes every exception of the app an answer in OpenAI's shape."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return api_error(error).response()
+
+    for kind in (
+        ApiError,
+        RequestValidationError,
+        HTTPException,
+        EngineError,
+        ValueError,
+        Exception,
+    ):
+        app.add_exception_handler(kind, handle)
+
+
+def _failed(error: RequestFailed) -> ApiError:
+    cause = error.cause
+    logger.error("the model could not answer a request", exc_info=cause)
+    if isinstance(cause, ValueError):  # written for people, for example that weights are damaged
+        return ApiError(500, str(cause), "model_failed", kind=SERVER)
+    return ApiError(
+        500, "the model failed: the server's log tells why", "model_failed", kind=SERVER
+    )
+
+
+def _http(error: HTTPException) -> ApiError:
+    if error.status_code == 404:
+        return ApiError(404, "there is no such address: see /docs", "unknown_url")
+    if error.status_code == 405:
+        message = "this address does not know the method: see /docs"
+        return ApiError(405, message, "method_not_allowed", headers=error.headers)
+    if error.status_code == 400:
+        message = "the body is no JSON in UTF-8, or is nested too deeply"
+        return ApiError(400, message, "invalid_json")
+    return ApiError(error.status_code, str(error.detail), headers=error.headers)
+
+
+def _invalid(errors: Any) -> ApiError:
+    """Tells of the first thing that is wrong."""
+    first = errors[0]
+    kind, place = first["type"], list(first["loc"])
+    if kind == "json_invalid":
+        reason = first["ctx"]["error"]
+        return ApiError(400, f"the body is no JSON: {reason} at {place[-1]}", "invalid_json")
+    if place == ["body"]:
+        return ApiError(400, "the body must be a JSON object", "invalid_json")
+    param = _param(place)
+    if kind == "missing":
+        return ApiError(400, f"you must provide {param}", "missing_required_parameter", param=param)
+    if kind == "extra_forbidden":
+        return ApiError(400, f"unknown parameter: {param!r}", "unknown_parameter", param=param)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return ApiError(400, f"{param}: {message}", "invalid_value", param=param)
+
+
+def _param(place: list[Any]) -> str:
+    """Returns a field's name: ("body", "stop", "list[str]", 1) is `stop[1]`."""
+    text = ""
+    for step in place[1:]:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif not text:
+            text = step
+        elif step.partition("[")[0].partition("-")[0] not in _UNION_TAGS:
+            text += f".{step}"
+    return text
