@@ -45,7 +45,7 @@ def test_rows_are_bit_identical_to_one_by_one_when_the_batch_changes(vocab: int)
     logits_SBV = torch.randn(6, len(CONFIGS), vocab, generator=generator) * 4
     expected = _run_alone(logits_SBV)
     samplers = _samplers()
-    found: list[list[TokenLogprob | ValueError]] = [[] for _ in CONFIGS]
+    found: list[list[TokenLogprob | Exception]] = [[] for _ in CONFIGS]
     for step, logits_BV in enumerate(logits_SBV):
         order = torch.randperm(len(CONFIGS), generator=generator).tolist()
         for part in (order[:2], order[2:]):

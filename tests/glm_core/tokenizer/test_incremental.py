@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from glm_core.tokenizer import ByteBPETokenizer, IncrementalDecoder
 
@@ -65,3 +67,32 @@ def test_whole_answer_is_not_decoded_again_when_it_is_long():
     decoder = IncrementalDecoder(tokenizer)
     assert "".join(map(decoder.push, [5, 1, *[2] * 50])) == "b" * 50
     assert tokenizer.longest == 3
+
+
+class Pieces:
+    """A tokenizer whose tokens are these bytes."""
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+
+    def decode_bytes(self, ids):
+        return b"".join(self.pieces[token] for token in ids)
+
+    def decode(self, ids):
+        return self.decode_bytes(ids).decode(errors="replace")
+
+
+@settings(deadline=None, derandomize=True, database=None)
+@given(
+    st.one_of(st.binary(max_size=40), st.text(max_size=20).map(str.encode)),
+    st.lists(st.integers(0, 40), max_size=12),
+    st.booleans(),
+)
+def test_any_cut_of_any_bytes_gives_the_text_of_the_whole(whole, cuts, continues):
+    edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
+    pieces = [whole[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+    decoder = IncrementalDecoder(Pieces(pieces), continues)
+    shown = [decoder.push(token) for token in range(len(pieces))]
+    expected = whole.decode(errors="replace")
+    assert "".join(shown) + decoder.flush() == expected
+    assert "".join(shown).count("\ufffd") <= expected.count("\ufffd")

@@ -207,7 +207,7 @@ class Answer:
             del kept[count:]
 
 
-def accept_rows(logits_BV: Tensor, answers: Sequence[Answer]) -> list[str | ValueError]:
+def accept_rows(logits_BV: Tensor, answers: Sequence[Answer]) -> list[str | Exception]:
     """Chooses the next token of every answer from the model's logits; none may be done.
 
     Returns:
@@ -216,6 +216,6 @@ def accept_rows(logits_BV: Tensor, answers: Sequence[Answer]) -> list[str | Valu
     """
     chosen = choose_rows(logits_BV, [answer.turn for answer in answers])
     return [
-        one if isinstance(one, ValueError) else answer.append(one)
+        one if isinstance(one, Exception) else answer.append(one)
         for one, answer in zip(chosen, answers, strict=True)
     ]

@@ -29,7 +29,7 @@ class Turn:
     """What the answer may still become."""
 
 
-def choose_rows(logits_BV: Tensor, turns: Sequence[Turn]) -> list[TokenLogprob | ValueError]:
+def choose_rows(logits_BV: Tensor, turns: Sequence[Turn]) -> list[TokenLogprob | Exception]:
     """Chooses the next token of every row, each exactly as `Sampler.choose` would alone.
 
     Args:
@@ -40,31 +40,39 @@ def choose_rows(logits_BV: Tensor, turns: Sequence[Turn]) -> list[TokenLogprob |
         For each row its token, or why there is none: a row that fails does not touch the others,
         whose draws are made and must not be made again.
     """
-    quick = _best_of_rows(logits_BV, turns) if logits_BV.is_cuda else [None] * len(turns)
-    chosen: list[TokenLogprob | ValueError] = []
+    quick = _best_of_rows(logits_BV, turns)
+    chosen: list[TokenLogprob | Exception] = []
     for logits_V, turn, found in zip(logits_BV, turns, quick, strict=True):
         try:
             chosen.append(
                 found or turn.sampler.choose(logits_V, turn.seen_ids, turn.num_new, turn.grammar)
             )
-        except ValueError as error:
+        except Exception as error:
             chosen.append(error)
     return chosen
 
 
 def _best_of_rows(logits_BV: Tensor, turns: Sequence[Turn]) -> list[TokenLogprob | None]:
-    """The tokens of rows that no rule changes, found on the device: two numbers a row come back.
+    """The tokens of rows that no rule changes, found together: two numbers a row leave the device.
 
-    The others are None, as are those whose logits are not finite.
+    The others are None, as are those whose logits are not finite. A single row on the CPU is as
+    fast alone.
     """
-    best_B1 = logits_BV.argmax(dim=-1, keepdim=True)
-    logprobs_B1 = logits_BV.float().log_softmax(dim=-1).gather(-1, best_B1)
+    plain = [_is_plain(turn) for turn in turns]
+    if not any(plain) or (len(turns) == 1 and not logits_BV.is_cuda):
+        return [None] * len(turns)
+    logits_BV = logits_BV.detach().float()
+    best_B, ids_B = logits_BV.max(dim=-1)
+    logprobs_B = best_B - logits_BV.logsumexp(dim=-1)
     found: list[TokenLogprob | None] = []
-    for turn, (token,), (logprob,) in zip(
-        turns, best_B1.tolist(), logprobs_B1.tolist(), strict=True
+    for turn, is_plain, token, logprob in zip(
+        turns, plain, ids_B.tolist(), logprobs_B.tolist(), strict=True
     ):
-        sampler = turn.sampler
-        plain = turn.grammar is None and not sampler.num_top and math.isfinite(logprob)
-        quick = plain and sampler.takes_best(token, turn.num_new)
+        quick = is_plain and math.isfinite(logprob) and turn.sampler.takes_best(token, turn.num_new)
         found.append(TokenLogprob(token, logprob) if quick else None)
     return found
+
+
+def _is_plain(turn: Turn) -> bool:
+    sampler = turn.sampler
+    return turn.grammar is None and not sampler.num_top and sampler.config.temperature == 0.0

@@ -192,7 +192,7 @@ class Decoder:
             logits_BV = batch.logits_BV if len(todo) == len(rows) else batch.logits_BV[todo]
             texts = accept_rows(logits_BV, [rows[row].answers[-1] for row in todo])
             for row, text in zip(todo, texts, strict=True):
-                if isinstance(text, ValueError):
+                if isinstance(text, Exception):
                     raise text
                 yield Delta(rows[row].index, len(rows[row].answers) - 1, text)
             alive = [row for row, request in enumerate(rows) if not request.answers[-1].is_done]
