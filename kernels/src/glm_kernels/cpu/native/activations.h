@@ -28,6 +28,7 @@ constexpr int64_t kBlock = 16;          // rows of the weight in a block
 constexpr int64_t kUnit = 32;           // columns in a unit
 constexpr int64_t kWholeRowGroup = 128;  // columns that share an activation scale when group is 0
 constexpr int64_t kChunkBytes = 1 << 20;  // activations worked on at once: they stay in the L2 cache
+constexpr int64_t kPrefetch = 2048;  // bytes ahead of the read
 constexpr int64_t kPieceBytes = 1 << 17;  // of the weight: what a thread takes at a time
 
 struct Sizes {
@@ -174,6 +175,16 @@ inline Activations activations(Memory<int8_t>& memory, const Sizes& size, int64_
 inline Activations tile_at(const Activations& all, const Sizes& size, int64_t row, int planes) {
   return {all.levels + row * size.units * kUnit * planes, all.scales + row * size.groups,
           all.sums + row * size.groups};
+}
+
+// The products of a block with a tile.
+struct Results {
+  float of[kTileRows][kBlock];
+};
+
+// Rows of the tile that begins at `row`.
+inline int64_t tile_rows(int64_t rows, int64_t row) {
+  return rows - row < kTileRows ? rows - row : kTileRows;
 }
 
 // Adds the bias to the results of a row with a block and writes them to y.

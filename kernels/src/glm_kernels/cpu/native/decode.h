@@ -226,20 +226,11 @@ class Step {
     const int64_t at_once = blocks_at_once(rows);
     const int64_t piece = (kStepPieceBytes / size.block_bytes / at_once + 1) * at_once;
     team_.each(size.blocks, piece, [&](int64_t first, int64_t last) {
-      for (int64_t block = first, blocks; block < last; block += blocks) {
-        blocks = last - block < at_once ? 1 : at_once;
-        for (int64_t row = 0; row < rows; row += kTileRows) {
-          Results results[kSingleRowBlocks];
-          const int64_t count = tile_rows(rows, row);
-          multiply<Bits, kPlanes>(count, blocks, a, size, block, tile_at(all, size, row, kPlanes),
-                                  results);
-          for (int64_t i = 0; i < blocks * count; ++i) {
-            const int64_t b = i / count, r = i % count, column = (block + b) * kBlock;
-            const int64_t rest = matrix.out_features - column;
-            finish(results[b].of[r], row + r, column, rest < kBlock ? rest : kBlock);
-          }
-        }
-      }
+      each_product<Bits, kPlanes>(
+          a, size, all, rows, first, last, [&](const float* results, int64_t row, int64_t block) {
+            const int64_t column = block * kBlock, rest = matrix.out_features - column;
+            finish(results, row, column, rest < kBlock ? rest : kBlock);
+          });
     });
   }
 

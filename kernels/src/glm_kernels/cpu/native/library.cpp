@@ -35,6 +35,8 @@ void pack_levels(const PackArguments& arguments);
 }
 namespace amx {
 int linear(const LinearArguments& arguments);
+int64_t decode_workspace(const DecodeModel& model, int64_t rows);
+void decode_step(const DecodeModel& model, const DecodeStep& step);
 bool permitted();
 }
 #endif
@@ -113,7 +115,8 @@ GLM_EXPORT void glm_dequantize(const uint8_t* levels, const uint16_t* scales, co
 // Bytes of the workspace that a decode step of so many rows needs.
 GLM_EXPORT int64_t glm_decode_workspace(const glm::DecodeModel* model, int64_t rows, int32_t isa) {
 #ifdef GLM_X86
-  if (isa >= glm::kAvx512) return glm::avx512::decode_workspace(*model, rows);
+  if (isa == glm::kAmx) return glm::amx::decode_workspace(*model, rows);
+  if (isa == glm::kAvx512) return glm::avx512::decode_workspace(*model, rows);
   if (isa == glm::kAvx2) return glm::avx2::decode_workspace(*model, rows);
 #endif
   return glm::portable::decode_workspace(*model, rows);
@@ -122,7 +125,8 @@ GLM_EXPORT int64_t glm_decode_workspace(const glm::DecodeModel* model, int64_t r
 GLM_EXPORT void glm_decode_step(const glm::DecodeModel* model, const glm::DecodeStep* step,
                                 int32_t isa) {
 #ifdef GLM_X86
-  if (isa >= glm::kAvx512) return glm::avx512::decode_step(*model, *step);
+  if (isa == glm::kAmx) return glm::amx::decode_step(*model, *step);
+  if (isa == glm::kAvx512) return glm::avx512::decode_step(*model, *step);
   if (isa == glm::kAvx2) return glm::avx2::decode_step(*model, *step);
 #endif
   glm::portable::decode_step(*model, *step);

@@ -1,20 +1,17 @@
 // y = x W^T + b with W in 4 or 8 bits, on vectors of 16 lanes: one for each row of a block.
 // Included once for each instruction set, with GLM_ISA its namespace and the lanes_*.h of the same
-// name before it.
+// name before it; with GLM_TILES where several rows go through tiles.
 #pragma once
 
 #include "activations.h"
+#ifdef GLM_TILES
+#include "tiles.h"
+#endif
 
 namespace glm::GLM_ISA {
 namespace {
 
-constexpr int64_t kPrefetch = 2048;  // bytes ahead of the read
 constexpr int64_t kPrefetchScales = 256;
-
-// The products of a block with a tile.
-struct Results {
-  float of[kTileRows][kBlock];
-};
 
 // Adds to acc[row, plane][block] the products of a unit of `Blocks` blocks, `block_bytes` apart,
 // with one of the activations; fetches what lies `ahead` bytes further.
@@ -120,8 +117,28 @@ void multiply(int64_t rows, int64_t blocks, const LinearArguments& a, const Size
   }
 }
 
-inline int64_t tile_rows(int64_t rows, int64_t row) {
-  return rows - row < kTileRows ? rows - row : kTileRows;
+// Calls finish(results, row, block) for the products of blocks [first, last) of the weight with all
+// the activations.
+template <int Bits, int Planes, typename Finish>
+void each_product(const LinearArguments& a, const Sizes& size, const Activations& all, int64_t rows,
+                  int64_t first, int64_t last, const Finish& finish) {
+#ifdef GLM_TILES
+  if (rows >= kLeastTileRows) {
+    return each_product_of_tiles<Bits, Planes>(a, size, all, rows, first, last, finish);
+  }
+#endif
+  const int64_t at_once = blocks_at_once(rows);
+  for (int64_t block = first, blocks; block < last; block += blocks) {
+    blocks = last - block < at_once ? 1 : at_once;
+    for (int64_t row = 0; row < rows; row += kTileRows) {
+      Results results[kSingleRowBlocks];
+      const int64_t count = tile_rows(rows, row);
+      multiply<Bits, Planes>(count, blocks, a, size, block, tile_at(all, size, row, Planes), results);
+      for (int64_t b = 0; b < blocks; ++b) {
+        for (int64_t r = 0; r < count; ++r) finish(results[b].of[r], row + r, block + b);
+      }
+    }
+  }
 }
 
 // Computes rows [begin, begin + rows) of y.
@@ -129,20 +146,12 @@ template <int Bits, int Planes>
 void linear_chunk(const LinearArguments& a, const Sizes& size, const Activations& all,
                   int64_t begin, int64_t rows) {
   quantize<Planes, kTileRows, false>(a, size, all, begin, rows);
-  const int64_t at_once = blocks_at_once(rows);
-  parallel_for(size.blocks, piece_blocks(size, at_once), a.threads, [&](int64_t first, int64_t last) {
-    for (int64_t block = first, blocks; block < last; block += blocks) {
-      blocks = last - block < at_once ? 1 : at_once;
-      for (int64_t row = 0; row < rows; row += kTileRows) {
-        Results results[kSingleRowBlocks];
-        const int64_t count = tile_rows(rows, row);
-        multiply<Bits, Planes>(count, blocks, a, size, block, tile_at(all, size, row, Planes),
-                               results);
-        for (int64_t b = 0; b < blocks; ++b) {
-          for (int64_t r = 0; r < count; ++r) finish_row(a, results[b].of[r], begin + row + r, block + b);
-        }
-      }
-    }
+  const int64_t piece = piece_blocks(size, blocks_at_once(rows));
+  parallel_for(size.blocks, piece, a.threads, [&](int64_t first, int64_t last) {
+    each_product<Bits, Planes>(a, size, all, rows, first, last,
+                               [&](float* results, int64_t row, int64_t block) {
+                                 finish_row(a, results, begin + row, block);
+                               });
   });
 }
 
@@ -160,11 +169,16 @@ int linear_of(const LinearArguments& a) {
   return 0;
 }
 
-}  // namespace
-
-int linear(const LinearArguments& a) {
+// The product, tiles of kTileRows rows at a time.
+inline int linear_few(const LinearArguments& a) {
   if (a.bits == 4) return a.planes == 2 ? linear_of<4, 2>(a) : linear_of<4, 1>(a);
   return a.planes == 2 ? linear_of<8, 2>(a) : linear_of<8, 1>(a);
 }
+
+}  // namespace
+
+#ifndef GLM_TILES
+int linear(const LinearArguments& a) { return linear_few(a); }
+#endif
 
 }  // namespace glm::GLM_ISA

@@ -2,48 +2,24 @@
 // 32 columns does, so spans of 512 columns are summed at once: x has one scale for each row of a span,
 // and a weight in groups is brought to one scale for each of its rows, in 15 bits as well. Both are
 // cut into planes of 7 bits, and the product of the two lower planes, at most 2^-14 of the largest, is
-// left out. One plane of x would save little, so that 15 bits are what it always computes with. Few
-// rows are bound by reading the weight and stay on the vectors of AVX-512.
+// left out. One plane of x would save little, so that 15 bits are what it always computes with. Fewer
+// rows are multiplied group by group, see tiles.h.
 #define GLM_ISA amx
+#define GLM_TILES
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lanes_avx512.h"
+#include "weight_only.h"
 #include "amx_unpack.h"
-
-namespace glm::avx512 {
-int linear(const LinearArguments& arguments);
-}
+#include "decode.h"
 
 namespace glm::GLM_ISA {
 namespace {
 
 constexpr int64_t kChunkRows = 512;   // rows of x that an unpacked weight meets
 constexpr int64_t kPanelPairs = 8;    // pairs of blocks whose results stay in the cache
-constexpr int64_t kFewRows = 8;       // up to so many rows the vectors are as fast
-constexpr int64_t kFewRows8Bits = 16;  // the same when they may round to 8 bits
-
-// What tiles hold: 0 and 1 the sums of a block, 2 and 3 of another, 4 and 5 activations, 6 and 7
-// levels. All have 16 rows of 64 bytes.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {kTile, kTile, kTile, kTile, kTile, kTile, kTile, kTile};
-};
-
-// The processor's tiles belong to a thread while this lives.
-class TileUse {
- public:
-  TileUse() {
-    // Not on the stack: GCC 12 takes the instruction to read 8 of the 64 bytes, and leaves out
-    // writing the others.
-    static const TileConfig config;
-    _tile_loadconfig(&config);
-  }
-  ~TileUse() { _tile_release(); }
-};
-
 // How the activations of a chunk of rows lie: levels [span][tile][step][plane][16][64], scales
 // [span][tile][16].
 struct Spans {
@@ -143,7 +119,7 @@ void multiply_span(const int8_t* x, const float* x_scales, const uint8_t* weight
 }
 
 // A thread's own memory: the levels of a span of two blocks, and the results of a panel.
-struct Buffers {
+struct PanelBuffers {
   alignas(64) uint8_t levels[kSpanSteps * kStepBytes];
   alignas(64) float places[2][kBlock];
   alignas(64) float totals[2 * kPanelPairs][kChunkRows][kBlock];
@@ -152,7 +128,7 @@ struct Buffers {
 // Computes the results of some pairs of blocks, at most kPanelPairs.
 template <int Bits, int Planes>
 void linear_panel(const LinearArguments& a, const Sizes& size, const Spans& x, int64_t begin,
-                  int64_t first, int64_t last, Buffers& own) {
+                  int64_t first, int64_t last, PanelBuffers& own) {
   for (int64_t span = 0; span < x.spans; ++span) {
     for (int64_t pair = first; pair < last; ++pair) {
       for (int64_t b = 0; b < 2 && 2 * pair + b < size.blocks; ++b) {
@@ -177,19 +153,20 @@ void linear_panel(const LinearArguments& a, const Sizes& size, const Spans& x, i
 
 // Computes rows [begin, begin + x.rows) of y; returns whether there was memory.
 template <int Bits, int Planes>
-bool linear_chunk(const LinearArguments& a, const Sizes& size, const Spans& x, int64_t begin) {
+bool linear_span_chunk(const LinearArguments& a, const Sizes& size, const Spans& x, int64_t begin) {
   quantize_rows(a, x, begin);
   const int64_t pairs = (size.blocks + 1) / 2, share = pairs / (3 * a.threads) + 1;
   const int64_t panel = share < kPanelPairs ? share : kPanelPairs;
   std::atomic<bool> ok{true};
   parallel_for(pairs, panel, a.threads, [&](int64_t first, int64_t last) {
-    static thread_local Memory<Buffers> memory;
-    Buffers* own = memory.get(sizeof(Buffers));
+    static thread_local Memory<PanelBuffers> memory;
+    PanelBuffers* own = memory.get(sizeof(PanelBuffers));
     if (!own) {
       ok = false;
       return;
     }
-    const TileUse use;
+    static constexpr TileConfig config(kTile, kStep);
+    const TileUse use(config);
     for (int64_t pair = first; pair < last; pair += panel) {
       const int64_t end = pair + panel < last ? pair + panel : last;
       linear_panel<Bits, Planes>(a, size, x, begin, pair, end, *own);
@@ -199,7 +176,7 @@ bool linear_chunk(const LinearArguments& a, const Sizes& size, const Spans& x, i
 }
 
 template <int Bits, int Planes>
-int linear_of(const LinearArguments& a) {
+int linear_spans(const LinearArguments& a) {
   static thread_local Memory<int8_t> memory;
   const Sizes size(a);
   const int64_t chunk = a.rows < kChunkRows ? a.rows : kChunkRows;
@@ -211,7 +188,7 @@ int linear_of(const LinearArguments& a) {
   for (int64_t begin = 0; begin < a.rows; begin += chunk) {
     x.rows = a.rows - begin < chunk ? a.rows - begin : chunk;
     x.tiles = (x.rows + kTile - 1) / kTile;
-    if (!linear_chunk<Bits, Planes>(a, size, x, begin)) return 1;
+    if (!linear_span_chunk<Bits, Planes>(a, size, x, begin)) return 1;
   }
   return 0;
 }
@@ -232,11 +209,14 @@ bool permitted() {
 #endif
 }
 
+// Up to so many rows a group at a time is as fast: measured with 16 to 128 rows.
+int64_t few_rows(int32_t group) { return group == 32 ? 24 : group == 64 ? 64 : 128; }
+
 int linear(const LinearArguments& a) {
-  if (a.rows <= (a.planes == 2 ? kFewRows : kFewRows8Bits)) return avx512::linear(a);
+  if (a.rows <= few_rows(a.group)) return linear_few(a);
   const bool is_exact = !a.group && !a.zeros;  // the levels are what is multiplied
-  if (a.bits == 4) return is_exact ? linear_of<4, 1>(a) : linear_of<4, 2>(a);
-  return is_exact ? linear_of<8, 1>(a) : linear_of<8, 2>(a);
+  if (a.bits == 4) return is_exact ? linear_spans<4, 1>(a) : linear_spans<4, 2>(a);
+  return is_exact ? linear_spans<8, 1>(a) : linear_spans<8, 2>(a);
 }
 
 }  // namespace glm::GLM_ISA
