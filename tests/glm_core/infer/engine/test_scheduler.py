@@ -9,8 +9,9 @@ import pytest
 from torch import Tensor
 
 from glm_core.infer.answer import Vocabulary
-from glm_core.infer.engine import EngineRequest, RequestCancelled, Ticket
+from glm_core.infer.engine import EngineRequest, RequestCancelled, RequestFailed, Ticket
 from glm_core.infer.engine.job import Job, new_job
+from glm_core.infer.engine.row import Row
 from glm_core.infer.engine.scheduler import Scheduler
 from glm_core.infer.engine.stats import Recorder
 from glm_core.infer.layout import Layout, layout_for
@@ -189,5 +190,33 @@ def test_request_that_fails_when_its_answers_begin_leaves_no_page(
     good = one.add(ask("A", one.layout, EXACTLY))
     one.run()
     with pytest.raises(Exception, match="the request failed: no page"):
+        bad.ticket.outcome()
+    assert good.is_done and one.runner.num_free_pages == 32
+
+
+def test_request_behind_one_that_is_cancelled_need_not_wait(
+    bench: Callable[..., Bench], ask: Ask
+) -> None:
+    one = bench(pages=3)
+    one.add(ask("A", one.layout, {"max_new_tokens": 90}))
+    large = one.add(ask("The", one.layout, {"max_new_tokens": 90}))
+    small = one.add(ask("größe", one.layout, {"max_new_tokens": 4}))
+    one.scheduler.step()
+    one.scheduler.end(large, RequestCancelled("cancelled"))
+    one.scheduler.step()
+    assert small.is_started
+    one.run()
+
+
+def test_request_fails_alone_when_its_next_blank_cannot_begin(
+    bench: Callable[..., Bench], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bench(kind=GenerationLayout.blank)
+    blanks = "The [MASK] wraps [MASK]"
+    bad = one.add(ask(blanks, one.layout, {"max_new_tokens": 30, "stop": ["e", "t", "a", "s"]}))
+    good = one.add(ask("A", one.layout, EXACTLY))
+    monkeypatch.setattr(Row, "next_blank", lambda _: 10**6)
+    one.run()
+    with pytest.raises(RequestFailed, match="cannot crop"):
         bad.ticket.outcome()
     assert good.is_done and one.runner.num_free_pages == 32

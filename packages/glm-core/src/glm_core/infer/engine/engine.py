@@ -96,7 +96,8 @@ class Engine:
     def submit(self, request: EngineRequest) -> Ticket:
         """Puts a request into the queue.
 
-        A grammar is compiled here, in the caller's thread; all else takes microseconds.
+        Whatever can be made before the request's turn is made here, in the caller's thread: its
+        grammar, which may take a while when it is new, and lists as long as the prompt.
 
         Raises:
             ValueError: the request can never be answered: it says why.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-import torch
-
+from glm_core.checkpoint.device_memory import free_memory
 from glm_core.infer.engine.config import EngineConfig
 from glm_core.infer.paged import PAGE_SIZE, bytes_per_page
 from glm_core.model.transformer import Transformer
@@ -32,12 +29,7 @@ def pages_for(model: Transformer, config: EngineConfig, longest: int) -> int:
             )
         return config.cache_bytes // page_bytes
     wanted = _SPARE * config.max_running * -(-longest // PAGE_SIZE)
-    allowed = int(config.cache_fraction * free_bytes(model.device)) // page_bytes
-    return max(min(wanted, allowed), 1)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Returns the memory of a device that nobody uses, in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = free_memory(model.device)
+    if free is not None:
+        wanted = min(wanted, int(config.cache_fraction * free) // page_bytes)
+    return max(wanted, 1)

@@ -18,7 +18,7 @@ from glm_core.infer.engine.request import Outcome
 from glm_core.infer.engine.row import Row
 from glm_core.infer.engine.stats import Recorder
 from glm_core.infer.engine.ticket import Ticket
-from glm_core.infer.logprobs import prompt_logprobs
+from glm_core.infer.logprobs import TokenLogprob, prompt_logprobs
 from glm_core.infer.paged import Runner, Work, stack_rows
 
 Wants = Literal["none", "last", "all"]
@@ -100,6 +100,7 @@ class Scheduler:
             return
         if job in self.waiting:
             self.waiting.remove(job)
+            self._is_full = False
         elif job in self.running:
             self._stop(job, keep=not isinstance(result, RequestFailed))
         job.ticket.settle(result)
@@ -262,31 +263,30 @@ class Scheduler:
         now = time.monotonic()
         chosen = choose_rows(logits_BV, [row.answer.turn for row in rows])
         for row, token in zip(rows, chosen, strict=True):
-            job = row.job
-            if job.ticket.is_done:
+            if row.job.ticket.is_done:
                 continue  # another answer of the same request has failed
             try:
-                if isinstance(token, Exception):
-                    raise token
-                end = row.append(token)
+                self._append(row, token, now)
             except Exception as error:
-                self.end(job, RequestFailed(error))
-                continue
-            self.changed[job.ticket] = None
-            self._recorder.token(row, now)
-            if end is not None:
-                self._go_on(row)
+                self.end(row.job, RequestFailed(error))
 
-    def _go_on(self, row: Row) -> None:
-        """Turns to the next blank of an answer, or ends it, and with the last the request."""
-        if not row.is_done:
-            length = row.next_blank()
-            if length is not None:
-                self.runner.crop(row.text, length)
+    def _append(self, row: Row, token: TokenLogprob | Exception, now: float) -> None:
+        """Gives an answer its token, and turns to the next blank when that ends the present one."""
+        if isinstance(token, Exception):
+            raise token
+        end = row.append(token)
+        self.changed[row.job.ticket] = None
+        self._recorder.token(row, now)
+        if end is None:
             return
-        self._close(row)
-        if row.job.is_done:
-            self.end(row.job, row.job.outcome())
+        if row.is_done:
+            self._close(row)
+            if row.job.is_done:
+                self.end(row.job, row.job.outcome())
+            return
+        length = row.next_blank()
+        if length is not None:
+            self.runner.crop(row.text, length)
 
 
 def _read_column(row: Row) -> list[Row]:

@@ -19,6 +19,37 @@ Result = TypeVar("Result")
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
+class _Bell:
+    """Who waits for something: threads, and futures of asyncio loops. The lock is always held."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._threads = threading.Condition(lock)
+        self._num_threads = 0
+        self._futures: list[_Waiter] = []
+
+    def wait(self) -> None:
+        """Waits in this thread."""
+        self._num_threads += 1
+        try:
+            self._threads.wait()
+        finally:
+            self._num_threads -= 1
+
+    def future(self) -> asyncio.Future[None]:
+        """Returns what a coroutine of the running loop can wait for."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._futures.append((loop, future))
+        return future
+
+    def ring(self) -> list[_Waiter]:
+        """Wakes the threads; returns the futures."""
+        if self._num_threads:
+            self._threads.notify_all()
+        futures, self._futures = self._futures, []
+        return futures
+
+
 class Pending(Generic[Result]):
     """A result that the engine will have, or the reason why not.
 
@@ -30,9 +61,8 @@ class Pending(Generic[Result]):
     def __init__(self, id: str, cancel: Callable[[], None]) -> None:
         self.id = id
         self._cancel = cancel
-        self._changed = threading.Condition()
-        self._waiters: list[_Waiter] = []
-        self._num_blocked = 0
+        self._lock = threading.Lock()
+        self._news, self._end = _Bell(self._lock), _Bell(self._lock)
         self._result: Result | None = None
         self._error: BaseException | None = None
 
@@ -54,9 +84,9 @@ class Pending(Generic[Result]):
                 EngineFailed.
         """
         try:
-            with self._changed:
+            with self._lock:
                 while not self.is_done:
-                    self._block()
+                    self._end.wait()
         except BaseException:
             self.cancel()
             raise
@@ -65,7 +95,7 @@ class Pending(Generic[Result]):
     async def aoutcome(self) -> Result:
         """As `outcome`, in an asyncio loop; a task cancelled while waiting cancels the work."""
         try:
-            while (waiter := self._waiter(lambda: self.is_done)) is not None:
+            while (waiter := self._waiter(self._end, lambda: self.is_done)) is not None:
                 await waiter
         except BaseException:
             self.cancel()
@@ -74,7 +104,7 @@ class Pending(Generic[Result]):
 
     def settle(self, result: Result | BaseException) -> None:
         """Ends the work; for the engine. `wake` must follow."""
-        with self._changed:
+        with self._lock:
             if isinstance(result, BaseException):
                 self._error = result
             else:
@@ -86,31 +116,15 @@ class Pending(Generic[Result]):
         assert self._result is not None
         return self._result
 
-    def _block(self) -> None:
-        """Waits for a change; the lock is held."""
-        self._num_blocked += 1
-        try:
-            self._changed.wait()
-        finally:
-            self._num_blocked -= 1
+    def _waiter(self, bell: _Bell, is_ready: Callable[[], bool]) -> asyncio.Future[None] | None:
+        """Returns what the bell ends, or None when there is nothing to wait for."""
+        with self._lock:
+            return None if is_ready() else bell.future()
 
-    def _waiter(self, is_ready: Callable[[], bool]) -> asyncio.Future[None] | None:
-        """Returns what the next change ends, or None when there is nothing to wait for."""
-        loop = asyncio.get_running_loop()
-        with self._changed:
-            if is_ready():
-                return None
-            future = loop.create_future()
-            self._waiters.append((loop, future))
-            return future
-
-    def _take_waiters(self) -> list[_Waiter]:
-        """Wakes the threads that wait; returns the loops' futures."""
-        with self._changed:
-            if self._num_blocked:
-                self._changed.notify_all()
-            waiters, self._waiters = self._waiters, []
-            return waiters
+    def ring(self) -> list[_Waiter]:
+        """Wakes the threads that wait; returns the loops' futures, which `wake` ends."""
+        with self._lock:
+            return self._news.ring() + (self._end.ring() if self.is_done else [])
 
 
 @dataclass(slots=True)
@@ -163,7 +177,7 @@ class Ticket(Pending[Outcome]):
         """As `__iter__`, in an asyncio loop."""
         try:
             while True:
-                while (waiter := self._waiter(self._has_news)) is not None:
+                while (waiter := self._waiter(self._news, self._has_news)) is not None:
                     await waiter
                 pieces = self._take()
                 if not pieces:
@@ -184,7 +198,7 @@ class Ticket(Pending[Outcome]):
         end: BlankAnswer | None = None,
     ) -> None:
         """Adds to an answer; for the engine. `wake` must follow."""
-        with self._changed:
+        with self._lock:
             last = self._open.get(choice)
             if last is None or last.blank != blank:
                 last = self._open[choice] = _Growing(choice, blank)
@@ -200,13 +214,13 @@ class Ticket(Pending[Outcome]):
 
     def _next(self) -> list[Piece] | None:
         """Waits for pieces; None when the request has ended and all were taken."""
-        with self._changed:
+        with self._lock:
             while not self._has_news():
-                self._block()
+                self._news.wait()
         return self._take() or None
 
     def _take(self) -> list[Piece]:
-        with self._changed:
+        with self._lock:
             taken, self._pieces = self._pieces, []
             self._open.clear()
         return [growing.piece() for growing in taken]
@@ -216,7 +230,7 @@ def wake(changed: Iterable[Pending[Any]]) -> None:
     """Tells everybody who waits for one of these that there is something new."""
     by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for pending in changed:
-        for loop, future in pending._take_waiters():
+        for loop, future in pending.ring():
             by_loop.setdefault(loop, []).append(future)
     for loop, futures in by_loop.items():
         try:
