@@ -1,19 +1,22 @@
 """A decode step in one call: the structs of native/decode_abi.h and what keeps their memory alive.
 
-Letters: B rows, D hidden size, V vocabulary, S columns of the cache, K key/value heads, H head
-size, R pairs that rotate together.
+Letters: B rows, D hidden size, V vocabulary, S columns of a row of a cache, C columns of all texts,
+K key/value heads, H head size, R pairs that rotate together.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from glm_kernels.cpu import library
-from glm_kernels.cpu.decode_checks import check_cache, check_columns
+from glm_kernels.cpu.decode_checks import check_cache, check_columns, check_pages
+from glm_kernels.cpu.decode_pages import PageTable
+from glm_kernels.cpu.decode_structs import INT64, POINTER, Layer, Matrix, Model, Norm, Step
 from glm_kernels.decode import (
     DecodeShape,
     DecodeWeights,
@@ -25,7 +28,6 @@ from glm_kernels.decode import (
 )
 from glm_kernels.weight_only import PackedWeight
 
-_P, _L, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _NORMS = {"rms_norm": 0, "layer_norm": 1}
 _ACTIVATIONS = {"gelu_tanh": 0, "gelu_erf": 1, "gelu_quick": 2, "silu": 3}
@@ -36,55 +38,6 @@ _CACHE_LINE = 64
 _MOST_HEAD_DIM = 256
 _MOST_PLACES = 1 << 40
 """Of a model without tables of places."""
-
-
-class _Matrix(ctypes.Structure):
-    _fields_ = (
-        *((name, _P) for name in ("values", "scales", "zeros", "bias")),
-        *((name, _L) for name in ("in_features", "out_features")),
-        *((name, _I) for name in ("bits", "group", "dtype", "is_stored")),
-    )
-
-
-class _Norm(ctypes.Structure):
-    _fields_ = (("weight", _P), ("bias", _P))
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = (
-        *((f"{name}_norm", _Norm) for name in ("input", "attention_out", "post_attention")),
-        ("mlp_out_norm", _Norm),
-        *((name, _Matrix) for name in ("query_key_value", "dense", "up", "down")),
-    )
-
-
-_SIZES = ("num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim", "ffn_hidden_size")
-_KINDS = ("norm", "activation", "gate", "rope", "residual", "interleaved_heads", "top_query")
-
-
-class _Model(ctypes.Structure):
-    _fields_ = (
-        ("layers", _P),
-        ("final_norm", _Norm),
-        ("head", _Matrix),
-        ("words", _Matrix),
-        ("places", _Matrix * 2),
-        ("queries", _Matrix),
-        ("cosines", _P),
-        ("sines", _P),
-        *((name, _L) for name in (*_SIZES, "pairs")),
-        *((name, _F) for name in ("eps", "score_scale", "residual_scale")),
-        *((name, _I) for name in _KINDS),
-    )
-
-
-class _Step(ctypes.Structure):
-    _fields_ = (
-        *((name, _P) for name in ("tokens", "logits", "keys", "values")),
-        *((name, _P) for name in ("positions", "first", "workspace")),
-        *((name, _L) for name in ("rows", "front", "length", "capacity")),
-        *((name, _I) for name in ("cache_dtype", "threads")),
-    )
 
 
 def unavailable(shape: DecodeShape, weights: DecodeWeights) -> str | None:
@@ -111,13 +64,13 @@ class CompiledDecoder:
 
     def __init__(self, shape: DecodeShape, weights: DecodeWeights) -> None:
         self._weights, self._alive = weights, list[Tensor]()
-        self._layers = (_Layer * len(weights.layers))(*map(self._layer, weights.layers))
-        self._model = _Model(
-            layers=ctypes.cast(self._layers, _P),
+        self._layers = (Layer * len(weights.layers))(*map(self._layer, weights.layers))
+        self._model = Model(
+            layers=ctypes.cast(self._layers, POINTER),
             final_norm=self._norm(weights.final_norm),
             head=self._matrix(weights.head),
             words=self._table(weights.words),
-            places=(_Matrix * 2)(*map(self._table, weights.positions)),
+            places=(Matrix * 2)(*map(self._table, weights.positions)),
             num_layers=len(weights.layers),
             hidden_size=shape.hidden_size,
             num_heads=shape.num_heads,
@@ -139,19 +92,20 @@ class CompiledDecoder:
             self._model.queries = self._table(weights.queries)
         self._rope, self._num_words = shape.rope, self._model.words.out_features
         self._limits = self._places_below()
-        self._step = _Step()
+        self._step = Step()
         self._rows = self._isa = -1
         self._cache: tuple[object, ...] | None = None
+        self._tables: list[PageTable] = []
         self._workspace = torch.empty(0)
-        pointers = _P * len(weights.layers)
+        pointers = INT64 * len(weights.layers)
         self._keys, self._values = pointers(), pointers()
-        self._step.keys = ctypes.cast(self._keys, _P)
-        self._step.values = ctypes.cast(self._values, _P)
+        self._step.keys = ctypes.cast(self._keys, POINTER)
+        self._step.values = ctypes.cast(self._values, POINTER)
 
     def use_tables(self, cos_SR: Tensor, sin_SR: Tensor) -> None:
         """Sets the rotary tables of positions 0, 1, ...; fp32."""
         tables = cos_SR.float().contiguous(), sin_SR.float().contiguous()
-        self._tables = tables
+        self._rotary = tables
         self._model.cosines, self._model.sines = (table.data_ptr() for table in tables)
         self._model.pairs = tables[0].shape[1]
         self._limits = self._places_below(len(tables[0]))
@@ -187,27 +141,84 @@ class CompiledDecoder:
             ValueError: the rows do not belong together, or the cache is not one of this model with
                 room for a column.
         """
-        rows, step = len(tokens), self._step
-        top = keys_BSKH[0]
+        rows, top = len(tokens), keys_BSKH[0]
         check_columns(rows, len(places), first, front, length, top.shape[1])
-        self._check(tokens, places)
         cache = (top.data_ptr(), values_BSKH[0].data_ptr(), len(keys_BSKH), top.shape, rows)
         if cache != self._cache:  # looked at once for each cache
-            size = (rows, self._model.num_kv_heads, self._model.head_dim)
+            size = (rows, top.shape[1], self._model.num_kv_heads, self._model.head_dim)
             check_cache(keys_BSKH, values_BSKH, self._model.num_layers, size)
+            columns = top.shape[1]
+            self._tables = [
+                PageTable.of_run(row * columns, columns, rows * columns) for row in range(rows)
+            ]
             self._cache = cache
+        pages = self._tables, [length] * rows
+        return self._run(tokens, places, pages, keys_BSKH, values_BSKH, threads, first, front)
+
+    def step_pages(
+        self,
+        tokens: Sequence[int],
+        places: Sequence[tuple[int, int]],
+        tables: Sequence[PageTable],
+        lengths: Sequence[int],
+        keys_CKH: Sequence[Tensor],
+        values_CKH: Sequence[Tensor],
+        threads: int,
+    ) -> Tensor:
+        """Adds one column to texts of any lengths, which see all columns of their own.
+
+        Args:
+            tokens: of the column, one for each text.
+            places: position and block position of each.
+            tables: where the columns of each text are.
+            lengths: columns of each text before this one, which is stored behind them.
+            keys_CKH: of each layer, contiguous; all columns of all texts.
+            values_CKH: as the keys.
+            threads: that compute it, of PyTorch's; the result does not depend on them.
+
+        Returns:
+            Logits, fp32 [B, V].
+
+        Raises:
+            IndexError: a token or a place has no row in its table.
+            ValueError: the rows do not belong together, or the cache is not one of this model with
+                room for a column.
+        """
+        top = keys_CKH[0]
+        check_pages(len(tokens), len(places), tables, lengths, len(top))
+        cache = (top.data_ptr(), values_CKH[0].data_ptr(), len(keys_CKH), top.shape)
+        if cache != self._cache:
+            size = (len(top), self._model.num_kv_heads, self._model.head_dim)
+            check_cache(keys_CKH, values_CKH, self._model.num_layers, size)
+            self._cache = cache
+        pages, first = (tables, lengths), [0] * len(tokens)
+        return self._run(tokens, places, pages, keys_CKH, values_CKH, threads, first, 0)
+
+    def _run(
+        self,
+        tokens: Sequence[int],
+        places: Sequence[tuple[int, int]],
+        pages: tuple[Sequence[PageTable], Sequence[int]],
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+        threads: int,
+        first: Sequence[int],
+        front: int,
+    ) -> Tensor:
+        rows, step = len(tokens), self._step
+        self._check(tokens, places)
         if rows != self._rows or self._isa != library.isa():
             self._prepare(rows)
         logits_BV = torch.empty(rows, self._model.head.out_features)
-        for index, (keys, values) in enumerate(zip(keys_BSKH, values_BSKH, strict=True)):
-            self._keys[index], self._values[index] = keys.data_ptr(), values.data_ptr()
+        self._keys[:] = [tensor.data_ptr() for tensor in keys]
+        self._values[:] = [tensor.data_ptr() for tensor in values]
         self._tokens[:] = list(tokens)
-        self._positions[:] = [number for place in places for number in place]
+        self._positions[:] = list(chain.from_iterable(places))
+        self._pages[:] = [table.address for table in pages[0]]
+        self._lengths[:] = list(pages[1])
         self._first[:] = list(first)
-        step.logits = logits_BV.data_ptr()
-        step.front, step.length, step.capacity = front, length, keys_BSKH[0].shape[1]
-        step.cache_dtype = _DTYPES[keys_BSKH[0].dtype]
-        step.threads = threads
+        step.logits, step.front, step.threads = logits_BV.data_ptr(), front, threads
+        step.cache_dtype = _DTYPES[keys[0].dtype]
         library.library().glm_decode_step(ctypes.byref(self._model), ctypes.byref(step), self._isa)
         return logits_BV
 
@@ -237,14 +248,16 @@ class CompiledDecoder:
         start = self._workspace.data_ptr()
         self._step.workspace = start + -start % _CACHE_LINE
         self._step.rows = rows
-        self._tokens, self._first = (_L * rows)(), (_L * rows)()
-        self._positions = (_L * (2 * rows))()
-        self._step.tokens = ctypes.cast(self._tokens, _P)
-        self._step.positions = ctypes.cast(self._positions, _P)
-        self._step.first = ctypes.cast(self._first, _P)
+        self._tokens, self._lengths, self._first = ((INT64 * rows)() for _ in range(3))
+        self._positions, self._pages = (INT64 * (2 * rows))(), (INT64 * rows)()
+        self._step.tokens = ctypes.cast(self._tokens, POINTER)
+        self._step.positions = ctypes.cast(self._positions, POINTER)
+        self._step.pages = ctypes.cast(self._pages, POINTER)
+        self._step.lengths = ctypes.cast(self._lengths, POINTER)
+        self._step.first = ctypes.cast(self._first, POINTER)
 
-    def _layer(self, layer: LayerWeights) -> _Layer:
-        return _Layer(
+    def _layer(self, layer: LayerWeights) -> Layer:
+        return Layer(
             input_norm=self._norm(layer.input_norm),
             attention_out_norm=self._norm(layer.attention_out_norm),
             post_attention_norm=self._norm(layer.post_attention_norm),
@@ -255,20 +268,20 @@ class CompiledDecoder:
             down=self._matrix(layer.down),
         )
 
-    def _norm(self, norm: NormWeights | None) -> _Norm:
+    def _norm(self, norm: NormWeights | None) -> Norm:
         if norm is None:
-            return _Norm()
-        return _Norm(weight=self._vector(norm.weight), bias=self._vector(norm.bias))
+            return Norm()
+        return Norm(weight=self._vector(norm.weight), bias=self._vector(norm.bias))
 
-    def _matrix(self, linear: LinearWeights) -> _Matrix:
+    def _matrix(self, linear: LinearWeights) -> Matrix:
         matrix = self._table(linear.weight)
         matrix.bias = self._vector(linear.bias)
         return matrix
 
-    def _table(self, weight: Table) -> _Matrix:
+    def _table(self, weight: Table) -> Matrix:
         """Its tensors live as long as the weights, which are held on to."""
         rows, columns = _size(weight)
-        matrix = _Matrix(in_features=columns, out_features=rows)
+        matrix = Matrix(in_features=columns, out_features=rows)
         if isinstance(weight, Tensor):
             matrix.values, matrix.dtype = weight.data_ptr(), _DTYPES[weight.dtype]
             return matrix

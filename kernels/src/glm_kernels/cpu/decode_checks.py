@@ -1,6 +1,6 @@
 """What a decode step refuses: it writes into the cache it is given, and reads by these numbers.
 
-Letters: B rows, S columns of the cache, K key/value heads, H head size.
+Letters: K key/value heads, H head size.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from glm_kernels.cpu.decode_pages import PageTable
 
 _CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -41,33 +43,65 @@ def check_columns(
         )
 
 
+def check_pages(
+    rows: int,
+    num_places: int,
+    tables: Sequence[PageTable],
+    lengths: Sequence[int],
+    num_columns: int,
+) -> None:
+    """Refuse rows that do not belong together, and one that has no room for its column.
+
+    Args:
+        rows: tokens of the column.
+        num_places: positions given.
+        tables: of the rows.
+        lengths: columns of each before the new one.
+        num_columns: of the cache.
+
+    Raises:
+        ValueError: names the numbers and the rule.
+    """
+    if rows == 0 or not rows == num_places == len(tables) == len(lengths):
+        raise ValueError(
+            f"{rows} tokens, {num_places} places, {len(tables)} tables of pages, {len(lengths)} "
+            "lengths: each row has one of each, and there must be a row"
+        )
+    for table, length in zip(tables, lengths, strict=True):
+        if not 0 <= length < table.capacity or table.num_columns > num_columns:
+            raise ValueError(
+                f"a text of {length} columns with room for {table.capacity} in a cache of "
+                f"{num_columns}, whose pages are those of one of {table.num_columns}: they must "
+                "lie in it, with room for one more column"
+            )
+
+
 def check_cache(
-    keys_BSKH: Sequence[Tensor],
-    values_BSKH: Sequence[Tensor],
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
     num_layers: int,
-    size: tuple[int, ...],
+    shape: tuple[int, ...],
 ) -> None:
     """Refuse keys and values that are not those of the model.
 
     Args:
-        keys_BSKH: of each layer.
-        values_BSKH: of each layer.
+        keys: of each layer.
+        values: of each layer.
         num_layers: of the model.
-        size: B, K and H.
+        shape: of each; its last two sizes are K and H.
 
     Raises:
         ValueError: names the tensor and the rule.
     """
-    if not len(keys_BSKH) == len(values_BSKH) == num_layers:
+    if not len(keys) == len(values) == num_layers:
         raise ValueError(
-            f"the cache has keys of {len(keys_BSKH)} layers and values of {len(values_BSKH)}: the "
+            f"the cache has keys of {len(keys)} layers and values of {len(values)}: the "
             f"model has {num_layers} layers"
         )
-    dtype, capacity = keys_BSKH[0].dtype, keys_BSKH[0].shape[1]
+    dtype = keys[0].dtype
     if dtype not in _CACHE_DTYPES:
         raise ValueError(f"the cache is {dtype}: it must be fp32, bf16 or fp16")
-    shape = (size[0], capacity, *size[1:])
-    for tensor in (*keys_BSKH, *values_BSKH):
+    for tensor in (*keys, *values):
         is_fit = tensor.shape == shape and tensor.dtype == dtype and tensor.device.type == "cpu"
         if not is_fit or not tensor.is_contiguous():
             raise ValueError(

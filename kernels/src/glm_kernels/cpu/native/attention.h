@@ -90,7 +90,7 @@ class Tile {
     const int64_t H = a.head_dim, count = end - begin;
     const int64_t k = row_ * a.k_row + begin * a.k_column + kv_head_ * a.k_head;
     const int64_t v = row_ * a.v_row + begin * a.v_column + kv_head_ * a.v_head;
-    float scores[Rows][kCacheColumns];
+    float scores[Rows][kPageColumns];
     score<Dtype, Rows>(queries_, a.keys, k, a.k_column, count, H, scores);
     if (!seen_by_all) hide(begin, count, kLowest, scores);
     weigh<Rows>(softmax_, scores, count, H);
@@ -99,7 +99,7 @@ class Tile {
   }
 
   // Puts `filler` in place of what a query does not see.
-  void hide(int64_t begin, int64_t count, float filler, float (*scores)[kCacheColumns]) const {
+  void hide(int64_t begin, int64_t count, float filler, float (*scores)[kPageColumns]) const {
     for (int r = 0; r < Rows; ++r) {
       for (int64_t c = 0; c < count; ++c) {
         const bool seen = begin + c >= sees_[r].start && begin + c < sees_[r].stop;
@@ -130,12 +130,12 @@ void attend_tiles(const AttentionArguments& a, int64_t row, int64_t kv_head, int
                                                                                : all.stop};
   }
   const int64_t sink = clipped(a.sink, 0, a.columns);
-  for (int64_t c = 0; c < sink; c += kCacheColumns) {
-    const int64_t end = clipped(c + kCacheColumns, 0, sink);
+  for (int64_t c = 0; c < sink; c += kPageColumns) {
+    const int64_t end = clipped(c + kPageColumns, 0, sink);
     for (int64_t t = 0; t < count; ++t) tiles[t].add_sink(c, end);
   }
-  for (int64_t c = all.start; c < all.stop; c += kCacheColumns) {
-    for (int64_t t = 0; t < count; ++t) tiles[t].add_seen(c, c + kCacheColumns);
+  for (int64_t c = all.start; c < all.stop; c += kPageColumns) {
+    for (int64_t t = 0; t < count; ++t) tiles[t].add_seen(c, c + kPageColumns);
   }
   for (int64_t t = 0; t < count; ++t) tiles[t].finish();
 }

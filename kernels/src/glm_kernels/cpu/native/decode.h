@@ -135,26 +135,30 @@ class Step {
   }
 
   void attention(int64_t layer) {
-    const Pieces pieces(s_.length);
+    const Pieces longest(*std::max_element(s_.lengths, s_.lengths + s_.rows));
     const int64_t all_tiles = m_.num_heads / heads_at_once(m_);
     int64_t tiles = kShareHeads / heads_at_once(m_);
     const auto shares = [&] { return (all_tiles + tiles - 1) / tiles; };
-    while (tiles > 1 && s_.rows * pieces.count * shares() < kSharesOfThread * s_.threads) tiles /= 2;
+    while (tiles > 1 && s_.rows * longest.count * shares() < kSharesOfThread * s_.threads) tiles /= 2;
     const int64_t width = (m_.num_heads + 2 * m_.num_kv_heads) * m_.head_dim;
-    const bool asks = projected_rows(m_, layer, s_.rows) > s_.rows, is_all = pieces.count == 1;
+    const bool asks = projected_rows(m_, layer, s_.rows) > s_.rows;
     const auto of = s_.cache_dtype == kFloat32    ? attend<kFloat32>
                     : s_.cache_dtype == kBFloat16 ? attend<kBFloat16>
                                                   : attend<kFloat16>;
-    team_.each(s_.rows * pieces.count * shares(), 1, [&](int64_t first, int64_t last) {
+    team_.each(s_.rows * longest.count * shares(), 1, [&](int64_t first, int64_t last) {
       for (int64_t item = first; item < last; ++item) {
-        const int64_t tile = item % shares() * tiles, piece = item / shares() % pieces.count;
-        const int64_t row = item / shares() / pieces.count, begin = piece * pieces.columns;
+        const int64_t tile = item % shares() * tiles, piece = item / shares() % longest.count;
+        const int64_t row = item / shares() / longest.count;
+        const Pieces pieces(s_.lengths[row]);
+        if (piece >= pieces.count) continue;
+        const int64_t begin = piece * pieces.columns;
+        const bool is_all = pieces.count == 1;
         const Share share{layer,
                           row,
                           tile,
                           std::min(tiles, all_tiles - tile),
                           begin,
-                          std::min(begin + pieces.columns, s_.length),
+                          std::min(begin + pieces.columns, s_.lengths[row]),
                           piece == pieces.count - 1};
         const Projected x{b_.qkv + (asks ? s_.rows + row : row) * width, b_.qkv + row * width, !asks};
         const Partial whole{b_.attended + row * m_.num_heads * m_.head_dim, nullptr, nullptr};
@@ -165,7 +169,7 @@ class Step {
 
   // Part of a row of the attention's result, where its columns were cut into pieces.
   void merge_part(int64_t row, int64_t begin, int64_t count) {
-    const Pieces pieces(s_.length);
+    const Pieces pieces(s_.lengths[row]);
     if (pieces.count == 1) return;
     Partial of[kMostPieces];
     for (int64_t p = 0; p < pieces.count; ++p) of[p] = partial_at(m_, b_, row, p);

@@ -55,19 +55,22 @@ struct DecodeModel {
   int32_t top_query;  // the last layer has its own queries' input, and stands above the final norm
 };
 
-// One new column of some texts.
+constexpr int64_t kPageColumns = 64;  // of a cache, worked on at once
+
+// One new column of some texts. A cache is columns [kv heads, head_dim], whose place in it is told by
+// the pages of the row that they belong to.
 struct DecodeStep {
   const int64_t* tokens;     // [rows]
   float* logits;             // [rows, out_features of the head]
-  void* const* keys;         // for each layer [rows, capacity, kv heads, head_dim]
+  void* const* keys;         // for each layer its cache
   void* const* values;
   const int64_t* positions;  // [rows, 2]: position and block position
+  const int64_t* const* pages;  // for each row: the columns where its pages begin in a cache
+  const int64_t* lengths;    // [rows]: columns before the new one, which has room in the pages
   const int64_t* first;      // [rows]: the first column that a row sees
   void* workspace;           // of decode_workspace(...) bytes, beginning at a cache line
   int64_t rows;
-  int64_t front;     // the first columns of the cache, which every row sees
-  int64_t length;    // columns in the cache before this one
-  int64_t capacity;  // columns that fit into it
+  int64_t front;  // of its first columns each row sees so many, whatever `first` is
   int32_t cache_dtype;
   int32_t threads;
 };

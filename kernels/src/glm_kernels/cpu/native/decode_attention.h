@@ -10,7 +10,6 @@ namespace glm::GLM_ISA {
 namespace {
 
 constexpr int64_t kMostHeadDim = 256;
-constexpr int64_t kCacheColumns = 64;  // of the cache, worked on at once
 constexpr int kTileHeads = 4;     // query heads of a key/value head that share its loads, at most
 constexpr float kLowest = -3e38f;  // a score that nothing reaches
 
@@ -52,7 +51,7 @@ inline void fetch(const void* p, int64_t i) {
 // of four may be written too. Fetches what lies `ahead` numbers further, if anything.
 template <int Dtype, int Heads>
 inline void score(const float* const* q, const void* keys, int64_t begin, int64_t step,
-                  int64_t count, int64_t head_dim, float (*scores)[kCacheColumns],
+                  int64_t count, int64_t head_dim, float (*scores)[kPageColumns],
                   int64_t ahead = 0) {
   constexpr int kColumns = kBeside<Heads>;
   static_assert(Heads * kColumns % 4 == 0);
@@ -89,7 +88,7 @@ inline void score(const float* const* q, const void* keys, int64_t begin, int64_
 // Turns scores into weights, relative to the top so far, and rescales what came before. Weights up
 // to the next multiple of 16 become those of scores that nothing reaches.
 template <int Heads>
-inline void weigh(Softmax<Heads>& softmax, float (*scores)[kCacheColumns], int64_t count,
+inline void weigh(Softmax<Heads>& softmax, float (*scores)[kPageColumns], int64_t count,
                   int64_t head_dim) {
   const int64_t whole = (count + kLanes - 1) / kLanes * kLanes;
   for (int h = 0; h < Heads; ++h) {
@@ -122,7 +121,7 @@ inline void weigh(Softmax<Heads>& softmax, float (*scores)[kCacheColumns], int64
 
 // Adds the weighted values of cache columns, `Vectors` * 16 numbers of each from i on.
 template <int Dtype, int Heads, int Vectors>
-inline void gather_part(Softmax<Heads>& softmax, float (*weights)[kCacheColumns],
+inline void gather_part(Softmax<Heads>& softmax, float (*weights)[kPageColumns],
                         const void* values, int64_t begin, int64_t step, int64_t count, int64_t i,
                         int64_t ahead) {
   Floats sums[Heads][Vectors];
@@ -153,7 +152,7 @@ inline void gather_part(Softmax<Heads>& softmax, float (*weights)[kCacheColumns]
 
 // Adds the weighted values of cache columns. Fetches ahead as `score` does.
 template <int Dtype, int Heads>
-inline void gather(Softmax<Heads>& softmax, float (*weights)[kCacheColumns], const void* values,
+inline void gather(Softmax<Heads>& softmax, float (*weights)[kPageColumns], const void* values,
                    int64_t begin, int64_t step, int64_t count, int64_t head_dim,
                    int64_t ahead = 0) {
   constexpr int kVectors = kBeside<Heads>;

@@ -36,14 +36,14 @@ struct Projected {
   bool rotates;
 };
 
-// The columns before the new one, cut into pieces that do not depend on who computes them.
+// A row's columns before the new one, cut into pieces that do not depend on who computes them.
 struct Pieces {
   int64_t count, columns;
 
   explicit Pieces(int64_t length) {
     const int64_t most = (length + kLeastPiece - 1) / kLeastPiece;
     count = most < 1 ? 1 : most < kMostPieces ? most : kMostPieces;
-    columns = ((length + count - 1) / count + kCacheColumns - 1) / kCacheColumns * kCacheColumns;
+    columns = ((length + count - 1) / count + kPageColumns - 1) / kPageColumns * kPageColumns;
   }
 };
 
@@ -102,7 +102,8 @@ class Attend {
   // Where the column `c` of a tile's key/value head lies in the cache.
   int64_t column(int64_t tile, int64_t c) const {
     const int64_t kv_head = head(tile) / (m_.num_heads / m_.num_kv_heads);
-    return (a_.row * s_.capacity + c) * step_ + kv_head * m_.head_dim;
+    const int64_t at = s_.pages[a_.row][c / kPageColumns] + c % kPageColumns;
+    return at * step_ + kv_head * m_.head_dim;
   }
 
   void ask(const float* from, bool rotates, float* query) const {
@@ -113,7 +114,7 @@ class Attend {
 
   // The new column; the first tile of a key/value head stores it.
   void add_new(int64_t tile, const Projected& x) {
-    const int64_t H = m_.head_dim, at = column(tile, s_.length);
+    const int64_t H = m_.head_dim, at = column(tile, s_.lengths[a_.row]);
     const HeadPlaces places(m_, head(tile));
     float k_new[kMostHeadDim], v_new[kMostHeadDim];
     std::memcpy(k_new, x.qkv + places.key, H * sizeof(float));
@@ -128,14 +129,16 @@ class Attend {
     over<kFloat32>(tile, k_new, v_new, 0, 1, 0);
   }
 
-  // Some columns at a time, of all tiles: those of a key/value head are near from the second on,
-  // and those of several lie side by side.
+  // A page at a time, of all tiles: those of a key/value head are near from the second on, and
+  // those of several lie side by side.
   void see(int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; c += kCacheColumns) {
-      const int64_t count = end - c < kCacheColumns ? end - c : kCacheColumns;
+    for (int64_t c = begin, rest; c < end; c = rest) {
+      rest = (c / kPageColumns + 1) * kPageColumns;
+      const int64_t count = (rest < end ? rest : end) - c;
       for (int64_t t = 0; t < a_.tiles; ++t) {
+        const bool is_last = t + 1 == a_.tiles;
         const int64_t at = column(t, c);
-        const int64_t next = t + 1 < a_.tiles ? column(t + 1, c) : column(0, c + kCacheColumns);
+        const int64_t next = !is_last ? column(t + 1, c) : rest < end ? column(0, rest) : at;
         over<Dtype>(t, s_.keys[a_.layer], s_.values[a_.layer], at, count, next - at);
       }
     }
@@ -144,7 +147,7 @@ class Attend {
   template <int Stored>
   void over(int64_t tile, const void* keys, const void* values, int64_t at, int64_t count,
             int64_t ahead) {
-    float scores[Heads][kCacheColumns];
+    float scores[Heads][kPageColumns];
     const float* q[Heads];
     for (int h = 0; h < Heads; ++h) q[h] = queries_[tile][h];
     score<Stored, Heads>(q, keys, at, step_, count, m_.head_dim, scores, ahead);

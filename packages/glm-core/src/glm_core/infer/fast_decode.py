@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from glm_core.model.positions import build_rotation
 from glm_core.model.transformer import Block, Transformer
 from glm_core.quantize import QuantizedEmbedding
 from glm_kernels.cpu.decode import CompiledDecoder, unavailable
+from glm_kernels.cpu.decode_pages import PageTable
 from glm_kernels.decode import (
     DecodeShape,
     DecodeWeights,
@@ -70,6 +72,13 @@ class ThreadChoice:
         self._tries = (1, most) * _TRIED if is_small and most > 1 else ()
         self._seconds = dict.fromkeys(self._tries, 0.0)
         self._column, self._period = 0, _FIRST_PERIOD
+
+    @contextmanager
+    def timed(self) -> Iterator[int]:
+        """Says how many threads compute the next column, and notes what it takes."""
+        threads, start = self.next(), time.perf_counter()
+        yield threads
+        self.add(threads, time.perf_counter() - start)
 
     def next(self) -> int:
         """Returns how many threads compute the next column."""
@@ -137,13 +146,28 @@ class FastDecoder:
         assert cache.length >= front, "the first columns of a cache are those of the prefix"
         first = [front + pad for pad in pads] if front else pads
         self._cover(max(map(max, places)))
-        threads, start = self._threads.next(), time.perf_counter()
-        logits_BV = self._decoder.step(
-            tokens, places, first, cache.keys, cache.values, cache.length, threads, front
-        )
-        self._threads.add(threads, time.perf_counter() - start)
+        with self._threads.timed() as threads:
+            logits_BV = self._decoder.step(
+                tokens, places, first, cache.keys, cache.values, cache.length, threads, front
+            )
         cache.advance(1)
         return logits_BV
+
+    def step_pages(
+        self,
+        tokens: Sequence[int],
+        places: Sequence[tuple[int, int]],
+        tables: Sequence[PageTable],
+        lengths: Sequence[int],
+        keys_CKH: Sequence[Tensor],
+        values_CKH: Sequence[Tensor],
+    ) -> Tensor:
+        """Adds one column to texts of any lengths; see `CompiledDecoder.step_pages`."""
+        self._cover(max(map(max, places)))
+        with self._threads.timed() as threads:
+            return self._decoder.step_pages(
+                tokens, places, tables, lengths, keys_CKH, values_CKH, threads
+            )
 
     def _cover(self, position: int) -> None:
         """Makes the rotary tables reach a position."""

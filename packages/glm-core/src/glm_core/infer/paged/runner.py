@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from glm_core.attention import Causal, Full, LeftPadded, MaskSpec, PrefixLM
 from glm_core.infer.batch import Place
+from glm_core.infer.fast_decode import FastDecoder, fast_decoder
 from glm_core.infer.layout import layout_for
 from glm_core.infer.paged.book import PageBook
 from glm_core.infer.paged.columns import PagedColumns
@@ -56,7 +57,7 @@ class Runner:
         self._store = PageStore(model.config, num_pages, model.dtype, model.device)
         self._book = PageBook(num_pages, PAGE_SIZE)
         self._epoch = 0
-        self._state = _state_of_weights(model)
+        self._see_weights()
 
     @property
     def num_pages(self) -> int:
@@ -186,6 +187,7 @@ class Runner:
             self._book.release(page)
             text.promised += self._book.promise(1)
         text.pages[whole:] = own
+        text.pages_changed()
         del text.columns[stored:]
 
     def fork(self, text: PagedText) -> PagedText:
@@ -234,7 +236,7 @@ class Runner:
         """
         self._epoch += 1
         self._book.forget()
-        self._state = _state_of_weights(self.model)
+        self._see_weights()
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int]) -> Tensor:
@@ -299,6 +301,7 @@ class Runner:
         needed = -(-text.stored_after(len(work.ids)) // PAGE_SIZE)
         while len(text.pages) < needed:
             text.pages.append(self._take(text))
+            text.pages_changed()
 
     def _take(self, text: PagedText) -> int:
         if not text.promised:
@@ -319,6 +322,8 @@ class Runner:
 
     def _run(self, works: Sequence[Work]) -> list[Tensor | None]:
         """Computes works of as many columns each."""
+        if self._fast is not None and len(works[0].ids) == 1 and works[0].text.columns:
+            return self._run_compiled(self._fast, works)
         texts = [work.text for work in works]
         front, num_new = texts[0].num_front, len(works[0].ids)
         stored = [len(text.columns) for text in texts]
@@ -339,6 +344,20 @@ class Runner:
             mask = _mask(texts[0].prefix_len)
         hidden_BTD = self.model(ids_BT, places_BT2.transpose(1, 2), mask, cache)
         return self._logits(works, hidden_BTD)
+
+    def _run_compiled(self, fast: FastDecoder, works: Sequence[Work]) -> list[Tensor | None]:
+        """Computes one column of each text by the compiled step."""
+        num_columns = len(self._store.keys[0])
+        logits_BV = fast.step_pages(
+            [work.ids[0] for work in works],
+            [work.places[0] for work in works],
+            [work.text.table(num_columns) for work in works],
+            [len(work.text.columns) for work in works],
+            self._store.keys,
+            self._store.values,
+        )
+        rows = zip(works, logits_BV.unbind(), strict=True)
+        return [None if work.wants == "none" else row for work, row in rows]
 
     def _logits(self, works: Sequence[Work], hidden_BTD: Tensor) -> list[Tensor | None]:
         wants = {work.wants for work in works}
@@ -370,9 +389,14 @@ class Runner:
             self._book.hold(node.page)
             self._book.release(page)
             text.pages[number] = node.page
+            text.pages_changed()
 
     def _is_current(self, text: PagedText) -> bool:
         return text.epoch == self._epoch
+
+    def _see_weights(self) -> None:
+        self._state = _state_of_weights(self.model)
+        self._fast = fast_decoder(self.model)
 
     def _look_at_weights(self) -> None:
         if _state_of_weights(self.model) != self._state:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from glm_core.infer.paged.index import Column, Node
+from glm_core.infer.paged.store import PAGE_SIZE
+from glm_kernels.cpu.decode_pages import PageTable
 
 FRONT: Column = (-1, 0, 0)
 """Stands for a column of a tuned prefix, which has no token."""
@@ -22,6 +24,7 @@ class PagedText:
 
     __slots__ = (
         "adapter",
+        "_table",
         "columns",
         "context",
         "epoch",
@@ -50,6 +53,21 @@ class PagedText:
         self.fork_promises: list[int] = []
         """Pages set aside for each of its forks."""
         self.is_open = True
+        self._table: PageTable | None = None
+
+    def table(self, num_columns: int) -> PageTable:
+        """Returns where its columns are in a cache of so many.
+
+        Whoever changes `pages` calls `pages_changed`.
+        """
+        if self._table is None:
+            begins = [page * PAGE_SIZE for page in self.pages]
+            self._table = PageTable(begins, len(begins) * PAGE_SIZE, num_columns)
+        return self._table
+
+    def pages_changed(self) -> None:
+        """Lets `table` look at the pages again."""
+        self._table = None
 
     @property
     def prefix_len(self) -> int:
