@@ -33,6 +33,7 @@ class Running:
     url: str
     app: FastAPI
     config: ServeConfig
+    server: Server
 
     @property
     def address(self) -> tuple[str, int]:
@@ -50,7 +51,7 @@ def running(models: list[ServedModel], config: ServeConfig) -> Iterator[Running]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
         assert ready.wait(10)
-        yield Running(url_of(bound), app, config)
+        yield Running(url_of(bound), app, config, server)
         server.should_exit = True
         thread.join(10)
         assert not thread.is_alive()
@@ -61,7 +62,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ServedMode
     """nano-text, which fills blanks, and a random model that reads GLM-4's chats."""
     torch.set_num_threads(1)
     folder: Path = tmp_path_factory.mktemp("glm4")
-    generator = tiny_chat("glm4", folder)
+    generator = tiny_chat("glm4", folder, max_position_embeddings=2048)
     with (
         Engine(*load_model("nano-text", progress=False), config=_CACHE) as nano,
         Engine(generator.model, generator.tokenizer, config=_CACHE) as tiny,

@@ -16,7 +16,7 @@ def test_models_are_listed_with_what_they_can_do(client: openai.OpenAI) -> None:
         "suffix": True,
     }
     assert listed["org/tiny"].abilities["tools"] and not listed["org/tiny"].abilities["suffix"]
-    assert listed["org/tiny"].context_length == 512
+    assert listed["org/tiny"].context_length == 2048
 
 
 def test_model_is_found_when_its_name_has_a_slash(client: openai.OpenAI) -> None:

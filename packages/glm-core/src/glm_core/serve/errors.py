@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ from glm_core.serve.openai.fields import BadField
 logger = logging.getLogger(__name__)
 
 INVALID, SERVER, LIMIT = "invalid_request_error", "server_error", "rate_limit_error"
+_SAMPLING = re.compile(r"^sampling\.(\w+)")
+"""How the settings of an answer are called where it is decoded."""
 _UNION_TAGS = ("str", "int", "float", "bool", "dict", "list", "constrained", "function", "literal")
 
 
@@ -120,7 +123,9 @@ def api_error(error: BaseException) -> ApiError:
         case HTTPException():
             return _http(error)
         case ValueError():
-            return ApiError(400, str(error), "invalid_value")
+            named = _SAMPLING.match(str(error))
+            param = named[1] if named else None
+            return ApiError(400, _SAMPLING.sub(r"\1", str(error)), "invalid_value", param=param)
     logger.error("a request failed", exc_info=error)
     return ApiError(500, "the server failed: its log tells why", "internal_error", kind=SERVER)
 
@@ -129,6 +134,8 @@ def add_error_handlers(app: FastAPI) -> None:
     """Makes every exception of the app an answer in OpenAI's shape."""
 
     async def handle(request: Request, error: Exception) -> Response:
+        if isinstance(error, RequestValidationError) and not _is_json(request):
+            error = ApiError(415, "the body must be announced as application/json", "not_json")
         return api_error(error).response()
 
     for kind in (
@@ -165,8 +172,10 @@ def _http(error: HTTPException) -> ApiError:
 
 
 def _invalid(errors: Any) -> ApiError:
-    """Tells of the first thing that is wrong."""
-    first = errors[0]
+    """Tells of the first thing that is wrong; where several types may stand, of the nearest."""
+    field = errors[0]["loc"][:2]
+    nearest = [one for one in errors if not one["type"].endswith("_type")]
+    first = next((one for one in nearest if one["loc"][:2] == field), errors[0])
     kind, place = first["type"], list(first["loc"])
     if kind == "json_invalid":
         reason = first["ctx"]["error"]
@@ -180,6 +189,13 @@ def _invalid(errors: Any) -> ApiError:
         return ApiError(400, f"unknown parameter: {param!r}", "unknown_parameter", param=param)
     message = str(first["msg"]).removeprefix("Value error, ")
     return ApiError(400, f"{param}: {message}", "invalid_value", param=param)
+
+
+def _is_json(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (
+        kind.startswith("application/") and kind.endswith("+json")
+    )
 
 
 def _param(place: list[Any]) -> str:

@@ -63,10 +63,12 @@ def text_ids(text: str | Sequence[int], tokenizer: Tokenizer) -> list[int]:
     """Returns a text's tokens, or those given.
 
     Raises:
-        ValueError: one of those given is outside the vocabulary.
+        ValueError: none is given, or one that is outside the vocabulary.
     """
     if isinstance(text, str):
         return tokenizer.encode(text)
+    if not text:
+        raise ValueError("is empty: it must hold a token")
     outside = [token for token in text if token >= tokenizer.vocab_size]
     if outside:
         raise ValueError(

@@ -33,29 +33,26 @@ def sampling_of(body: Generation, max_new_tokens: int, defaults: Defaults) -> Sa
     """Returns how the answers to a request are decoded; without a seed each time otherwise.
 
     Raises:
-        BadField: a field is out of bounds.
+        ValueError: a field is out of bounds; the message begins with `sampling.NAME`.
     """
     top_p = defaults.top_p if body.top_p is None else body.top_p
     temperature = defaults.temperature if body.temperature is None else body.temperature
     stop = [body.stop] if isinstance(body.stop, str) else (body.stop or [])
-    try:
-        return SamplingConfig(
-            max_new_tokens=max_new_tokens,
-            min_new_tokens=body.min_tokens or 0,
-            temperature=temperature if top_p > 0 else 0.0,  # no probability mass: the best alone
-            top_k=max(body.top_k or 0, 0),
-            top_p=top_p or 1.0,
-            min_p=body.min_p or 0.0,
-            repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
-            presence_penalty=body.presence_penalty or 0.0,
-            frequency_penalty=body.frequency_penalty or 0.0,
-            logit_bias=_biases(body.logit_bias or {}),
-            seed=secrets.randbits(63) if body.seed is None else body.seed,
-            stop=[*stop, *defaults.stop],
-            stop_token_ids=body.stop_token_ids or [],
-        )
-    except ValueError as error:
-        raise bad_sampling(error) from error
+    return SamplingConfig(
+        max_new_tokens=max_new_tokens,
+        min_new_tokens=body.min_tokens or 0,
+        temperature=temperature if top_p > 0 else 0.0,  # no probability mass: the best alone
+        top_k=max(body.top_k or 0, 0),
+        top_p=top_p or 1.0,
+        min_p=body.min_p or 0.0,
+        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        logit_bias=_biases(body.logit_bias or {}),
+        seed=secrets.randbits(63) if body.seed is None else body.seed,
+        stop=[*stop, *defaults.stop],
+        stop_token_ids=body.stop_token_ids or [],
+    )
 
 
 def engine_request(
@@ -80,7 +77,8 @@ def engine_request(
 
     Raises:
         ApiError: the prompt is longer than the context.
-        BadField: a field is out of bounds, or the grammar cannot be used.
+        BadField: the grammar cannot be used.
+        ValueError: another field is out of bounds.
     """
     if grammar is not None:
         try:
@@ -119,12 +117,6 @@ def room_for(prompt: Prompt, served: ServedModel, where: str) -> int:
     return served.context - len(prompt.context_ids) - len(prompt.slots) * opening
 
 
-def bad_sampling(error: ValueError) -> BadField:
-    """Returns the error as one about the field that it names: `sampling.top_k is -1: ...`."""
-    name, _, reason = str(error).removeprefix("sampling.").partition(" ")
-    return BadField(name.rstrip(":"), reason)
-
-
 def check_stream(body: Generation) -> None:
     """Checks what goes only with a stream, or only without.
 
@@ -140,7 +132,7 @@ def check_stream(body: Generation) -> None:
 def _biases(given: Mapping[str, float]) -> dict[int, float]:
     wrong = [key for key in given if not (key.isascii() and key.isdecimal() and len(key) < 10)]
     if wrong:
-        raise ValueError(f"logit_bias names {wrong[0][:40]!r}: its names are ids of tokens")
+        raise BadField("logit_bias", f"names {wrong[0][:40]!r}: its names must be ids of tokens")
     return {int(key): bias for key, bias in given.items()}
 
 

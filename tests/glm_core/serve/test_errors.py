@@ -1,0 +1,141 @@
+"""Requests that no client should send, and what they are told."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.testclient import TestClient
+
+from glm_core.infer.engine import (
+    EngineBusy,
+    EngineDraining,
+    RequestCancelled,
+    RequestFailed,
+    RequestTimedOut,
+)
+from glm_core.serve.errors import add_error_handlers, api_error
+
+JSON = {"Content-Type": "application/json"}
+
+
+def _posted(http: httpx.Client, content: bytes, **headers: str) -> httpx.Response:
+    return http.post("/v1/chat/completions", content=content, headers=JSON | headers)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "reason"),
+    [
+        (b"", "invalid_json", "JSON object"),
+        (b"{", "invalid_json", "no JSON"),
+        (b'{"model": "nano-text", }', "invalid_json", "no JSON"),
+        (b'{"model": "\xff\xfe"}', "invalid_json", "in UTF-8"),
+        (b"[" * 100_000, "invalid_json", "nested too deeply"),
+        (b"[1, 2]", "invalid_json", "JSON object"),
+        (b"null", "invalid_json", "JSON object"),
+        (b"{}", "missing_required_parameter", "provide model"),
+        (b'{"model": 5, "messages": []}', "invalid_value", "model"),
+        (b'{"model": "\\ud800", "messages": [{}]}', "invalid_value", "model"),
+        (
+            b'{"model": "nano-text", "messages": [{}], "temperature": NaN}',
+            "invalid_value",
+            "finite",
+        ),
+        (b'{"model": "nano-text", "messages": [{}], "temperature": 1e999}', "invalid_value", "fin"),
+    ],
+)
+def test_body_is_refused_when_it_cannot_be_read(
+    http: httpx.Client, content: bytes, code: str, reason: str
+) -> None:
+    reply = _posted(http, content)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"]) == (400, code), error
+    assert error["type"] == "invalid_request_error" and reason in error["message"]
+
+
+def test_half_a_character_in_a_message_is_refused(http: httpx.Client) -> None:
+    body = {"model": "nano-text", "messages": [{"role": "user", "content": "\ud83d"}]}
+    reply = _posted(http, json.dumps(body).encode())
+    assert reply.status_code == 400
+    assert "lone surrogate" in reply.json()["error"]["message"]
+    body = {"model": "nano-text", "messages": [{"role": "\ud83d", "content": "a"}]}
+    assert _posted(http, json.dumps(body).encode()).status_code == 400
+
+
+def test_body_is_refused_when_it_is_not_announced_as_json(http: httpx.Client) -> None:
+    # A web page may send text/plain anywhere without asking first; JSON it may not.
+    body = b'{"model": "nano-text", "messages": [{"role": "user", "content": "a"}]}'
+    reply = http.post("/v1/chat/completions", content=body, headers={"Content-Type": "text/plain"})
+    assert reply.status_code == 415
+    assert "application/json" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nothing", 404, "unknown_url"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models/nano-text", 405, "method_not_allowed"),
+    ],
+)
+def test_address_is_refused_when_it_is_none(
+    http: httpx.Client, method: str, path: str, status: int, code: str
+) -> None:
+    reply = http.request(method, path)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
+
+
+def test_model_is_named_when_it_is_unknown(http: httpx.Client) -> None:
+    reply = http.post("/v1/completions", json={"model": "gpt-5", "prompt": "a"})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "header"),
+    [
+        (EngineBusy("full", 2.2), 429, ("Retry-After", "3")),
+        (EngineDraining(0.1), 503, ("Retry-After", "1")),
+        (RequestTimedOut(5), 504, ("x-should-retry", "false")),
+        (RequestCancelled(), 409, ("x-should-retry", "false")),
+        (RequestFailed(ValueError("the weights are damaged")), 500, None),
+        (RequestFailed(RuntimeError("secret")), 500, None),
+        (KeyError("secret"), 500, None),
+        (ValueError("sampling.top_k is -1: it must be at least 0"), 400, None),
+    ],
+)
+def test_exception_becomes_an_answer(
+    error: Exception, status: int, header: tuple[str, str] | None
+) -> None:
+    told = api_error(error)
+    assert told.status == status
+    assert header is None or told.headers[header[0]] == header[1]
+    assert "secret" not in told.message
+    assert set(told.body()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_damage_of_the_model_is_told_and_a_defect_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert "damaged" in api_error(RequestFailed(ValueError("weights are damaged"))).message
+        assert "log tells why" in api_error(KeyError("secret")).message
+    assert "secret" in caplog.text
+
+
+def test_exceptions_of_a_siblings_router_are_answered_in_the_same_shape() -> None:
+    router = APIRouter()
+
+    @router.get("/infill")
+    async def infill() -> Any:
+        raise EngineBusy("full", 1)
+
+    app = FastAPI()
+    app.include_router(router)
+    add_error_handlers(app)
+    reply = TestClient(app).get("/infill")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (429, "engine_busy")
