@@ -85,9 +85,9 @@ class SamplingConfig:
         self._require(0.0 < self.top_p <= 1.0, "top_p", "lie in (0, 1]; 1 keeps all tokens")
         self._require(0.0 <= self.min_p <= 1.0, "min_p", "lie in [0, 1]; 0 keeps all tokens")
         self._require(
-            0.0 < self.repetition_penalty < float("inf"),
+            0.001 <= self.repetition_penalty <= 1000.0,  # beyond it logits overflow
             "repetition_penalty",
-            "be a positive number; 1 changes nothing",
+            "lie between 0.001 and 1000; 1 changes nothing",
         )
         self._check_penalties()
         self._require(self.num_beams >= 1, "num_beams", "be at least 1; 1 is no beam search")

@@ -114,8 +114,9 @@ _ERRORS: Replies = {
 def _replies(model: type[BaseModel], streams: bool = False) -> Replies:
     ok: dict[str, Any] = {"model": model, "description": "The answer"}
     if streams:
-        told = "With `stream`: server-sent events, `[DONE]` at the end"
-        ok["content"] = {"text/event-stream": {"schema": {"type": "string", "description": told}}}
+        told = "With `stream`: server-sent events of JSON, then `[DONE]`"
+        event = {"type": "object", "properties": {"data": {"type": "string"}}, "description": told}
+        ok["content"] = {"text/event-stream": {"schema": event}}
     return {200: ok, **_ERRORS}
 
 

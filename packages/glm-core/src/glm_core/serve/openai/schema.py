@@ -55,7 +55,7 @@ class Generation(Asked):
 
     top_k: int | None = Field(None, ge=-1, lt=2**31, description="Ours; 0 or -1 is all")
     min_p: float | None = Field(None, ge=0, le=1, description="Ours")
-    repetition_penalty: float | None = Field(None, gt=0, le=10, description="Ours; 1 is none")
+    repetition_penalty: float | None = Field(None, ge=0.001, le=1000, description="Ours; 1 is none")
     min_tokens: int | None = Field(None, ge=0, lt=2**31, description="Ours: least before an end")
     stop_token_ids: list[_TOKEN] | None = Field(None, max_length=MAX_STOPS, description="Ours")
     priority: int | None = Field(None, ge=0, le=100, description="Ours; lower is served first")

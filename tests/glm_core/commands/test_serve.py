@@ -1,0 +1,77 @@
+"""The flags of `glm serve`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from glm_core.cli import main
+from glm_core.commands import serve
+
+
+def _parsed(*flags: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    return parser.parse_args(["--model", "nano-text", *flags])
+
+
+def test_models_have_names_of_their_own_or_of_their_paths() -> None:
+    given = ["nano-text", "chat=./models/glm-4-9b", "./models/other/", "org/name"]
+    assert serve.named_models(given) == {
+        "nano-text": "nano-text",
+        "chat": "./models/glm-4-9b",
+        "other": "./models/other/",
+        "name": "org/name",
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        (["a", "x/a"], "two models are called a"),
+        (["=path"], "write NAME=PATH"),
+        (["name="], "write NAME=PATH"),
+    ],
+)
+def test_names_are_refused_when_they_name_no_model(given: list[str], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        serve.named_models(given)
+
+
+def test_flags_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLM_API_KEY", raising=False)
+    file = tmp_path / "keys"
+    file.write_text("long-secret\n")
+    args = _parsed(
+        *("--host", "0.0.0.0", "--port", "0", "--api-key-file", str(file)),
+        *("--cors-origin", "https://a.example", "--cors-origin", "https://b.example"),
+        *("--max-body", "1MiB", "--request-timeout", "5", "--drain-timeout", "1"),
+        *("--max-running", "4", "--max-queued", "2", "--cache-memory", "1MiB", "--log-prompts"),
+    )
+    config = serve.serve_config(args)
+    assert config.api_keys == ("long-secret",) and not config.is_local
+    assert config.cors_origins == ("https://a.example", "https://b.example")
+    assert (config.max_body_bytes, config.request_timeout_s) == (2**20, 5.0)
+    assert config.drain_timeout_s == 1.0 and config.log_prompts
+    engine = serve.engine_settings(args)
+    assert (engine.max_running, engine.max_queued, engine.cache_bytes) == (4, 2, 2**20)
+    plain = serve.serve_config(_parsed())
+    assert (plain.host, plain.port, plain.log_prompts) == ("127.0.0.1", 8000, False)
+
+
+def test_server_does_not_start_when_others_could_reach_it_without_a_key(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLM_API_KEY", raising=False)
+    assert main(["serve", "--model", "nano-text", "--host", "0.0.0.0"]) == 2
+    assert "give an API key (GLM_API_KEY or --api-key-file)" in capsys.readouterr().err
+
+
+def test_server_does_not_start_when_a_model_is_missing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = str(tmp_path / "missing")
+    assert main(["serve", "--model", path, "--port", "0"]) == 2
+    assert "missing" in capsys.readouterr().err
