@@ -29,7 +29,7 @@ def test_cache_is_a_share_of_the_free_memory_but_no_more_than_is_of_use(
     model = build_model()
     page = bytes_per_page(model.config, model.dtype)
     config = EngineConfig(max_running=3, cache_fraction=0.25)
-    for free, expected in ((16 * page, 4), (10**12, 2 * 3 * 2), (0, 1), (None, 12)):
+    for free, expected in ((16 * page, 4), (10**12, 3 * 2), (0, 1), (None, 6)):
         monkeypatch.setattr(memory, "free_memory", lambda _, free=free: free)
         assert pages_for(model, config, 96) == expected
 

@@ -7,12 +7,12 @@ from glm_core.infer.engine.config import EngineConfig
 from glm_core.infer.paged import PAGE_SIZE, bytes_per_page
 from glm_core.model.transformer import Transformer
 
-_SPARE = 2
-"""Pages beyond those of the longest requests, as a multiple of them: they remember prompts."""
-
 
 def pages_for(model: Transformer, config: EngineConfig, longest: int) -> int:
     """Returns how many pages the cache of an engine has.
+
+    Unless `config.cache_bytes` says it, enough that all answers can be as long as they may become:
+    few ever are, and the pages that they leave remember prompts.
 
     Args:
         longest: columns of the longest request.
@@ -28,7 +28,7 @@ def pages_for(model: Transformer, config: EngineConfig, longest: int) -> int:
                 f"the {PAGE_SIZE} columns of a page"
             )
         return config.cache_bytes // page_bytes
-    wanted = _SPARE * config.max_running * -(-longest // PAGE_SIZE)
+    wanted = config.max_running * -(-longest // PAGE_SIZE)
     free = free_memory(model.device)
     if free is not None:
         wanted = min(wanted, int(config.cache_fraction * free) // page_bytes)
