@@ -90,6 +90,23 @@ def taking_turns(messages: Sequence[Message], results: Sequence[str]) -> list[Me
     return turned
 
 
+class ServerRefused(RuntimeError):
+    """The server answered with an error.
+
+    Args:
+        url: that was asked.
+        status: of HTTP.
+        text: the answer.
+        retry_after: when to ask again, as the server said.
+    """
+
+    def __init__(self, url: str, status: int, text: str, retry_after: str = "") -> None:
+        super().__init__(f"{url} answers {status}: {text[:500]}")
+        self.status = status
+        self.text = text
+        self.retry_after = retry_after
+
+
 class OpenAITalker:
     """Talks with a server through its `/chat/completions`.
 
@@ -159,7 +176,8 @@ class OpenAITalker:
             with client.stream("POST", self._url, json=request) as response:
                 if response.status_code != 200:
                     text = response.read().decode("utf-8", "replace")
-                    raise RuntimeError(f"{self._url} answers {response.status_code}: {text[:500]}")
+                    seconds = response.headers.get("retry-after", "")
+                    raise ServerRefused(self._url, response.status_code, text, seconds)
                 for line in response.iter_lines():
                     data = line.removeprefix("data:").strip()
                     if not line.startswith("data:") or data == "[DONE]":

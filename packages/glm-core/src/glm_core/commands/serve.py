@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from glm_core.infer.engine import EngineConfig
     from glm_core.serve.config import ServeConfig
     from glm_core.serve.models import ServedModel
+    from glm_core.serve.workbench import Workbench
 
 HELP = "serve models over HTTP, as OpenAI's API, with a page to chat"
 EXAMPLE = """\
@@ -22,6 +23,7 @@ glm serve --model nano-text
 glm serve --model chat=./glm-4-9b-chat --model nano-text --quantize int4 --port 8080
 GLM_API_KEY=a-long-secret glm serve --model nano-text --host 0.0.0.0"""
 
+INTERPRETERS = ("auto", "bubblewrap", "unshare", "unsafe-local")
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +66,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="for running requests at the end (30)",
     )
+    page = parser.add_argument_group("page")
+    page.add_argument(
+        "--code-interpreter",
+        nargs="?",
+        const="auto",
+        choices=INTERPRETERS,
+        help="run the Python that a model writes on the page, in a sandbox (default: auto, the "
+        "first that works here); unsafe-local is none",
+    )
+    page.add_argument(
+        "--mcp",
+        metavar="FILE",
+        help="JSON file of MCP servers whose tools the page's models may use",
+    )
     parser.add_argument(
         "--log-prompts", action="store_true", help="let the access log hold prompts and answers"
     )
@@ -86,7 +102,8 @@ def run(args: argparse.Namespace) -> int:
             stack.enter_context(_Opened(args, name, path, engine_config))
             for name, path in named.items()
         ]
-        app, url = create_app(served, config), url_of(bound)
+        workbench = opened_workbench(args, stack)
+        app, url = create_app(served, config, workbench=workbench), url_of(bound)
         result = {"url": url, "models": list(named)}
         text = ready_text(list(named), url, bool(config.api_keys))
         serve(app, config, bound, lambda: emit(args, result, text))
@@ -113,6 +130,32 @@ def named_models(given: list[str]) -> dict[str, str]:
             )
         models[name] = path
     return models
+
+
+def opened_workbench(args: argparse.Namespace, stack: ExitStack) -> Workbench:
+    """Returns the tools of the page, which the stack closes.
+
+    Raises:
+        ValueError: no sandbox works here, or the file of MCP servers cannot be used.
+    """
+    from glm_core.agent.executor import SandboxUnavailable, executor
+    from glm_core.agent.mcp import McpTools, read_mcp_servers
+    from glm_core.serve.interpreters import Interpreters
+    from glm_core.serve.workbench import Workbench
+
+    tools = stack.enter_context(McpTools(read_mcp_servers(args.mcp))).tools if args.mcp else ()
+    kind, interpreters = args.code_interpreter, None
+    if kind is not None:
+        try:
+            executor(kind).close()  # says now, not at the first question, what is missing
+        except SandboxUnavailable as error:
+            raise ValueError(f"--code-interpreter: {error}") from error
+        if kind == "unsafe-local":
+            logger.warning("the code that models write may do all that you may: unsafe-local")
+        interpreters = Interpreters(lambda: executor(kind))
+    workbench = Workbench(interpreters, tools)
+    stack.callback(workbench.close)
+    return workbench
 
 
 def serve_config(args: argparse.Namespace) -> ServeConfig:

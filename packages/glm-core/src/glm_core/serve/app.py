@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from glm_core.serve import health
+from glm_core.serve import health, page
 from glm_core.serve.access_log import AccessLog
 from glm_core.serve.auth import HostCheck, KeyCheck
 from glm_core.serve.config import ServeConfig
@@ -21,12 +21,14 @@ from glm_core.serve.limits import BodyLimit, DrainCheck
 from glm_core.serve.models import Models, ServedModel
 from glm_core.serve.openai import chat, completions, embeddings, models
 from glm_core.serve.service import Service
+from glm_core.serve.workbench import Workbench, workbench_router
 
 
 def create_app(
     served: Sequence[ServedModel],
     config: ServeConfig | None = None,
     routers: Sequence[APIRouter] = (),
+    workbench: Workbench | None = None,
 ) -> FastAPI:
     """Returns the application that serves models.
 
@@ -34,6 +36,7 @@ def create_app(
         served: the models; whoever opened their engines closes them.
         config: limits and keys.
         routers: more addresses.
+        workbench: tools of the page; whoever opened it closes it.
 
     Raises:
         ValueError: there is no model, or two have the same name.
@@ -43,7 +46,8 @@ def create_app(
     app.state.service = service = Service(Models(served), config)
     add_error_handlers(app)
     own = (chat.router, completions.router, embeddings.router, models.router, health.router)
-    for router in (*own, *routers):
+    ours = (page.router, workbench_router(workbench or Workbench()))
+    for router in (*own, *ours, *routers):
         app.include_router(router)
     describe(app)
     _add_layers(app, service)

@@ -41,7 +41,7 @@ class ServeConfig:
     log_prompts: bool = False
     """Whether the access log holds what was asked."""
     public_paths: list[str] = field(
-        default_factory=lambda: ["/", "/health", "/docs", "/openapi.json"]
+        default_factory=lambda: ["/", "/assets/", "/health", "/docs", "/openapi.json"]
     )
     """Paths that need no key; one that ends with / stands for all below it."""
 

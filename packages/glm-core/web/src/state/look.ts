@@ -1,0 +1,33 @@
+/** How the page looks and which part of it is open. */
+
+import { effect, signal } from "@preact/signals";
+
+export type Theme = "system" | "light" | "dark";
+export type Mode = "chat" | "fill";
+
+const THEME = "glm.theme";
+const MODE = "glm.mode";
+
+export const theme = signal<Theme>((localStorage.getItem(THEME) as Theme | null) ?? "system");
+export const mode = signal<Mode>((localStorage.getItem(MODE) as Mode | null) ?? "chat");
+export const isSidebarOpen = signal(false);
+export const isSettingsOpen = signal(false);
+/** A line for the user, shown for a while. */
+export const notice = signal("");
+/** What screen readers are told. */
+export const announcement = signal("");
+
+effect(() => {
+  localStorage.setItem(THEME, theme.value);
+  document.documentElement.dataset.theme = theme.value;
+});
+effect(() => localStorage.setItem(MODE, mode.value));
+
+let timer = 0;
+
+export function tell(line: string): void {
+  notice.value = line;
+  announcement.value = line;
+  clearTimeout(timer);
+  timer = window.setTimeout(() => (notice.value = ""), 5000);
+}

@@ -1,0 +1,160 @@
+/** The conversations: kept in this browser, one entry of localStorage each. */
+
+import { batch, computed, signal } from "@preact/signals";
+import { newId } from "./ids";
+import { readConversation } from "./shape";
+import type { AnswerMessage, Conversation, Message } from "./types";
+
+const PREFIX = "glm.conversation.";
+const CURRENT = "glm.current";
+const WRITE_AFTER_MS = 400;
+
+export const conversations = signal<Conversation[]>(load());
+export const currentId = signal(localStorage.getItem(CURRENT) ?? "");
+/** Whether the last write did not fit into the browser's storage. */
+export const isFull = signal(false);
+/** Conversations newest first. */
+export const ordered = computed(() => [...conversations.value].sort((a, b) => b.changed - a.changed));
+export const current = computed<Conversation>(
+  () => conversations.value.find((one) => one.id === currentId.value) ?? blank.value,
+);
+/** What is shown before the first message; it is kept once something is said in it. */
+const blank = signal(newConversation());
+
+function newConversation(): Conversation {
+  return {
+    id: newId(),
+    title: "",
+    isNamed: false,
+    changed: Date.now(),
+    system: "",
+    sampling: {},
+    usesTools: false,
+    messages: [],
+    documents: [],
+  };
+}
+
+function load(): Conversation[] {
+  const found: Conversation[] = [];
+  for (const key of Object.keys(localStorage).filter((name) => name.startsWith(PREFIX))) {
+    const conversation = parse(localStorage.getItem(key) ?? "");
+    if (conversation) found.push(conversation);
+  }
+  return found;
+}
+
+function parse(stored: string): Conversation | undefined {
+  try {
+    return readConversation(JSON.parse(stored));
+  } catch {
+    return undefined;
+  }
+}
+
+export function open(id: string): void {
+  currentId.value = id;
+  localStorage.setItem(CURRENT, id);
+}
+
+/** Shows an empty conversation with the settings of the one before. */
+export function startNew(): void {
+  const { system, sampling, usesTools } = current.value;
+  batch(() => {
+    blank.value = { ...newConversation(), system, sampling, usesTools };
+    open(blank.value.id);
+  });
+}
+
+/** Changes a conversation; the first change of a blank one adds it to the list. */
+export function change(id: string, changes: Partial<Conversation>, isNews = false): void {
+  const known = conversations.value.find((one) => one.id === id);
+  if (!known && blank.value.id !== id) return; // deleted while an answer came
+  const next = { ...(known ?? blank.value), ...changes };
+  if (isNews) next.changed = Date.now();
+  if (!known && !next.messages.length && !next.documents.length) {
+    blank.value = next;
+    return;
+  }
+  batch(() => {
+    conversations.value = known
+      ? conversations.value.map((one) => (one.id === id ? next : one))
+      : [...conversations.value, next];
+    if (!known) {
+      open(id);
+      blank.value = newConversation();
+    }
+  });
+  writeSoon(id);
+}
+
+export function find(id: string): Conversation | undefined {
+  return conversations.value.find((one) => one.id === id);
+}
+
+/** Replaces the last message of a conversation while it is written. */
+export function changeAnswer(id: string, answerId: string, changes: Partial<AnswerMessage>): void {
+  const messages = find(id)?.messages;
+  if (!messages) return;
+  const next = messages.map((one): Message =>
+    one.id === answerId && one.role === "assistant" ? { ...one, ...changes } : one,
+  );
+  change(id, { messages: next });
+}
+
+export function rename(id: string, title: string): void {
+  const name = title.trim().slice(0, 200);
+  if (name) change(id, { title: name, isNamed: true });
+}
+
+export function remove(id: string): void {
+  conversations.value = conversations.value.filter((one) => one.id !== id);
+  waiting.delete(id);
+  localStorage.removeItem(PREFIX + id);
+  if (currentId.value === id) startNew();
+}
+
+export function add(conversation: Conversation): void {
+  conversations.value = [...conversations.value, conversation];
+  open(conversation.id);
+  writeSoon(conversation.id);
+}
+
+const waiting = new Set<string>();
+let timer = 0;
+
+function writeSoon(id: string): void {
+  waiting.add(id);
+  if (!timer) timer = window.setTimeout(writeAll, WRITE_AFTER_MS);
+}
+
+function writeAll(): void {
+  clearTimeout(timer);
+  timer = 0;
+  for (const id of waiting) {
+    const conversation = find(id);
+    if (conversation) write(conversation);
+  }
+  waiting.clear();
+}
+
+function write(conversation: Conversation): void {
+  try {
+    localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
+    isFull.value = false;
+  } catch {
+    isFull.value = true;
+  }
+}
+
+/** What another tab wrote or deleted. */
+function hear({ key, newValue }: StorageEvent): void {
+  if (!key?.startsWith(PREFIX)) return;
+  const id = key.slice(PREFIX.length);
+  const others = conversations.value.filter((one) => one.id !== id);
+  const told = newValue === null ? undefined : parse(newValue);
+  conversations.value = told ? [...others, told] : others;
+}
+
+window.addEventListener("pagehide", writeAll);
+window.addEventListener("storage", hear);
