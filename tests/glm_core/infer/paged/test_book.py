@@ -106,7 +106,7 @@ class PagesMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_page_is_accounted_for(self) -> None:
-        check_accounts(self.runner._book, self.texts)
+        check_accounts(self.runner._pages.book, self.texts)
 
     @invariant()
     def every_text_has_its_keys(self) -> None:
@@ -125,7 +125,7 @@ class PagesMachine(RuleBasedStateMachine):
             self.runner.close(text)
         assert self.runner.num_free_pages == NUM_PAGES
         self.runner.invalidate()
-        assert sorted(self.runner._book._free) == list(range(NUM_PAGES))
+        assert sorted(self.runner._pages.book._free) == list(range(NUM_PAGES))
 
 
 def _keys_by_place(model: Any) -> Any:

@@ -3,6 +3,7 @@
 Part of the library so that the packages built on glm_core test themselves the same way.
 """
 
+from glm_core.testing.adapters import write_lora
 from glm_core.testing.distributed import run_distributed
 from glm_core.testing.models import TINY_FAMILIES, randomize, tiny_config, tiny_model
 from glm_core.testing.numerics import assert_relative, relative_error
@@ -15,4 +16,5 @@ __all__ = [
     "run_distributed",
     "tiny_config",
     "tiny_model",
+    "write_lora",
 ]

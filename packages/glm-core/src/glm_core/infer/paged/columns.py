@@ -16,14 +16,13 @@ from glm_core.infer.paged.store import PAGE_SIZE, PageStore
 class PagedColumns:
     """Stores new columns in pages and gives a block all columns of its texts, gathered.
 
-    Texts of different lengths are brought to one by filler on the left, behind the first `front`
-    columns: it is a copy of the text's first column, which no mask lets anybody see.
+    Texts of different lengths are brought to one by filler on the left: copies of the text's first
+    column, which no mask lets anybody see.
 
     Args:
         pages: of each text; with room for the new columns.
         stored: columns that each text has.
         num_new: T, columns that each gets.
-        front: columns that all texts begin with.
     """
 
     def __init__(
@@ -32,17 +31,13 @@ class PagedColumns:
         pages: Sequence[Sequence[int]],
         stored: Sequence[int],
         num_new: int,
-        front: int = 0,
     ) -> None:
         self.length = max(stored)
         self._store = store
         rows = [_places(table, count + num_new) for table, count in zip(pages, stored, strict=True)]
         self._new_BT = torch.stack([row[len(row) - num_new :] for row in rows]).to(store.device)
         longest = self.length + num_new
-        padded = [
-            torch.cat([row[:front], row[:1].expand(longest - len(row)), row[front:]])
-            for row in rows
-        ]
+        padded = [torch.cat([row[:1].expand(longest - len(row)), row]) for row in rows]
         self._all_BS = torch.stack(padded).to(store.device)
         self._begin = _begin_of_run(self._all_BS)
 
@@ -57,7 +52,8 @@ class PagedColumns:
         """The runner counts, when all has been computed."""
 
     def _store_and_gather(self, all_CKH: Tensor, new_BTKH: Tensor) -> Tensor:
-        all_CKH.index_copy_(0, self._new_BT.flatten(), new_BTKH.flatten(0, 1).to(all_CKH.dtype))
+        new_XKH = new_BTKH.flatten(0, 1).to(all_CKH.dtype)
+        all_CKH.index_copy_(0, self._new_BT.flatten(), new_XKH)
         if self._begin is not None:
             return all_CKH.narrow(0, self._begin, self._all_BS.shape[1])[None]
         gathered = all_CKH.index_select(0, self._all_BS.flatten())
