@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from glm_core.infer import SamplingConfig
 from glm_core.infer.blanks import Prompt, blank_prompt, continuation_prompt
-from glm_core.infer.engine import Engine, EngineRequest
+from glm_core.infer.engine import Engine, EngineConfig, EngineRequest
 from glm_core.infer.layout import Layout
+from glm_core.model import Transformer
 from glm_core.tokenizer import ByteBPETokenizer
 
 Ask = Callable[..., EngineRequest]
+SMALL = EngineConfig(max_running=5, prefill_chunk=7, cache_bytes=1 << 20)
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +59,20 @@ def held() -> Callable[[Engine], AbstractContextManager[None]]:
             go.set()
 
     return hold
+
+
+@pytest.fixture(scope="session")
+def open_engine() -> Callable[..., AbstractContextManager[Engine]]:
+    """Returns a context with an engine that must have given back everything when it ends."""
+
+    @contextmanager
+    def opened(model: Transformer, tokenizer: ByteBPETokenizer, **limits: Any) -> Iterator[Engine]:
+        before = threading.active_count()
+        with Engine(model, tokenizer, config=replace(SMALL, **limits)) as engine:
+            yield engine
+            engine.drain()
+            stats = engine.stats()
+        assert (stats.running, stats.waiting, stats.pages_used) == (0, 0, 0)
+        assert threading.active_count() == before
+
+    return opened

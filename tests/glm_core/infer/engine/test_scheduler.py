@@ -107,6 +107,21 @@ def test_prompt_tokens_of_one_step_are_bounded_and_shared(
     assert sum(count >= 8 for count in read) >= sum(len(job.ids) for job in jobs) // 8 - 1
 
 
+def test_short_prompts_are_read_beside_a_long_one_that_came_before(
+    bench: Callable[..., Bench], ask: Ask
+) -> None:
+    one = bench(prefill_chunk=8)
+    long = one.add(ask(LONG_TEXT, one.layout, EXACTLY))
+    shorts = [one.add(ask(text, one.layout, EXACTLY)) for text in ("The return", "A", "The")]
+    longest = max(len(job.ids) for job in shorts)
+    assert longest <= 8 < len(long.ids) / 5
+    for step in range(1, 1 + sum(-(-len(job.ids) // 4) for job in shorts)):
+        one.scheduler.step()
+        assert long.num_read >= 4 * step
+    assert all(job.rows for job in shorts) and not long.rows
+    one.run()
+
+
 def test_context_that_is_seen_as_a_whole_is_read_in_one_step(
     bench: Callable[..., Bench], ask: Ask
 ) -> None:
@@ -146,6 +161,18 @@ def test_request_waits_until_pages_for_its_longest_answer_are_free(
     one.run()
     assert first.is_done and second.is_done and small.is_done
     assert one.runner.num_free_pages == 3
+
+
+def test_request_that_can_never_start_fails_instead_of_waiting(
+    bench: Callable[..., Bench], ask: Ask
+) -> None:
+    one = bench(pages=1)
+    large = one.add(ask("A", one.layout, {"max_new_tokens": 90}))
+    small = one.add(ask("A", one.layout, EXACTLY))
+    one.run()
+    with pytest.raises(RequestFailed, match="the cache has not enough pages for it"):
+        large.ticket.outcome()
+    assert small.is_done
 
 
 def test_answers_of_one_request_need_as_many_rows(bench: Callable[..., Bench], ask: Ask) -> None:

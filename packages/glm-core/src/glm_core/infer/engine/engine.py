@@ -18,7 +18,6 @@ from typing import Any
 
 from torch import Tensor
 
-from glm_core.infer.answer import Vocabulary
 from glm_core.infer.engine.config import EngineConfig
 from glm_core.infer.engine.embeddings import Embedding, Embeddings
 from glm_core.infer.engine.errors import (
@@ -28,7 +27,8 @@ from glm_core.infer.engine.errors import (
     EngineFailed,
     RequestCancelled,
 )
-from glm_core.infer.engine.job import Job, new_job
+from glm_core.infer.engine.intake import Intake
+from glm_core.infer.engine.job import Job
 from glm_core.infer.engine.memory import pages_for
 from glm_core.infer.engine.request import EngineRequest
 from glm_core.infer.engine.scheduler import Scheduler
@@ -82,7 +82,14 @@ class Engine:
             self._recorder,
         )
         self._embeddings = Embeddings(self.runner)
-        self._vocabularies: dict[tuple[int, ...], Vocabulary] = {}
+        self._intake = Intake(
+            self._scheduler,
+            tokenizer,
+            self.layout,
+            num_logits=model.config.vocab_size,
+            longest=self.max_request_tokens,
+            max_running=self.config.max_running,
+        )
         self._numbers = itertools.count(1)
         self._wanted = threading.Condition()
         """Held by whoever changes what follows; told when there is something to do."""
@@ -106,14 +113,12 @@ class Engine:
             EngineFailed: the engine has stopped.
         """
         self._check_open()
-        job = self._job(request)
+        job = self._intake.job(request, next(self._numbers), self._drop)
         with self._wanted:
             self._check_open()
-            self._check_room(job)
-            if request.newest_wins:
-                self._dropped += [
-                    one for one in self._jobs() if one.request.client == request.client
-                ]
+            older = self._jobs_of(request.client) if request.newest_wins else []
+            self._check_room(job, older)
+            self._dropped += older
             self._add(job)
         return job.ticket
 
@@ -126,7 +131,7 @@ class Engine:
             EngineDraining: the engine takes nothing new.
             EngineFailed: the engine has stopped.
         """
-        self._check_texts(texts)
+        self._intake.check_texts(texts)
         ticket: Pending[Tensor] = Pending(f"e{next(self._numbers)}", lambda: self._drop(embedding))
         embedding = Embedding(texts, ticket)
         with self._wanted:
@@ -181,57 +186,15 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _job(self, request: EngineRequest) -> Job:
-        if request.choices > self.config.max_running:
-            raise ValueError(
-                f"choices is {request.choices}: it must be at most {self.config.max_running}, the "
-                "answers that this engine decodes together (engine.max_running)"
-            )
-        vocabulary = self._vocabulary(tuple(sorted(set(request.marks))))
-        number = next(self._numbers)
-        ticket = Ticket(f"r{number}", lambda: self._drop(job))
-        job = new_job(request, ticket, number, self.layout, vocabulary, self.max_request_tokens)
-        needed = self._scheduler.pages_of(job)
-        if needed > self.runner.num_pages:
-            raise ValueError(
-                f"the request may come to need {needed} pages of the cache, which has "
-                f"{self.runner.num_pages}: lower max_new_tokens or choices, or give the engine "
-                "more cache_bytes"
-            )
-        return job
-
-    def _vocabulary(self, marks: tuple[int, ...]) -> Vocabulary:
-        found = self._vocabularies.get(marks)
-        if found is None:
-            found = Vocabulary(self.tokenizer, self.model.config.vocab_size, marks)
-            if len(self._vocabularies) < 64:
-                self._vocabularies[marks] = found
-        return found
-
-    def _check_texts(self, texts: Sequence[Sequence[int]]) -> None:
-        if not texts:
-            raise ValueError("there is no text to embed: give at least one")
-        for ids in texts:
-            if not 1 <= len(ids) <= self.max_request_tokens:
-                raise ValueError(
-                    f"a text to embed has {len(ids)} tokens: it must have between 1 and "
-                    f"{self.max_request_tokens}"
-                )
-            if not all(0 <= token < self.tokenizer.vocab_size for token in ids):
-                raise ValueError(
-                    "a text to embed holds an id outside the vocabulary: ids must lie between 0 "
-                    f"and {self.tokenizer.vocab_size - 1}"
-                )
-
     def _check_open(self) -> None:
         if self._fault is not None:
             raise self._fault
         if self._is_draining:
             raise EngineDraining(_RETRY_AFTER_DRAINING_S)
 
-    def _check_room(self, job: Job) -> None:
+    def _check_room(self, job: Job, leaving: Sequence[Job]) -> None:
         """The lock is held."""
-        waiting = [one for one in self._jobs() if not one.is_started]
+        waiting = [one for one in self._jobs() if not one.is_started and one not in leaving]
         if len(waiting) >= self.config.max_queued:
             raise self._busy(f"{len(waiting)} requests are waiting")
         most = self.config.max_queued_tokens or 4 * self.runner.num_pages * self.runner.page_size
@@ -244,6 +207,9 @@ class Engine:
         added = [one for one in self._added if isinstance(one, Job)]
         jobs = [*added, *self._scheduler.waiting, *self._scheduler.running]
         return list(dict.fromkeys(jobs))
+
+    def _jobs_of(self, client: str) -> list[Job]:
+        return [job for job in self._jobs() if job.request.client == client]
 
     def _busy(self, message: str) -> EngineBusy:
         """Estimates the time in which one of the requests ends, at the present rate."""

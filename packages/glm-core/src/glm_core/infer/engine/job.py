@@ -75,6 +75,16 @@ class Job:
         return prompt + self.request.choices * (self.num_columns - prompt)
 
     @property
+    def num_unread(self) -> int:
+        """Columns of the prompt that the model has yet to read."""
+        return len(self.ids) - self.num_read
+
+    @property
+    def num_whole(self) -> int:
+        """Fewest columns of the prompt that can be read next: a context seen as a whole is one."""
+        return max(self.script.prefix_len - self.num_read, 1)
+
+    @property
     def is_done(self) -> bool:
         """Whether every answer has ended."""
         return bool(self.rows) and all(row.is_done for row in self.rows)

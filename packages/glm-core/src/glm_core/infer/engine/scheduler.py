@@ -19,7 +19,7 @@ from glm_core.infer.engine.row import Row
 from glm_core.infer.engine.stats import Recorder
 from glm_core.infer.engine.ticket import Ticket
 from glm_core.infer.logprobs import TokenLogprob, prompt_logprobs
-from glm_core.infer.paged import Runner, Work, stack_rows
+from glm_core.infer.paged import PagesExhausted, Runner, Work, stack_rows
 
 Wants = Literal["none", "last", "all"]
 
@@ -151,13 +151,20 @@ class Scheduler:
         rest, at = job.num_columns - num_cached, len(job.ids)
         if not self.runner.reserve(text, rest, request.choices - 1, at):
             self.runner.close(text)
-            self._is_full = True
-            self.waiting.insert(0, job)
-            self.running.remove(job)
+            self._put_back(job)
             return
         self._num_rows += request.choices
         self._reading.append(job)
         self._recorder.started(job, job.start(text, num_cached))
+
+    def _put_back(self, job: Job) -> None:
+        """Puts a request to the head of the queue again, until something ends."""
+        if len(self.running) == 1:
+            self.end(job, RequestFailed(PagesExhausted("the cache has not enough pages for it")))
+            return
+        self._is_full = True
+        self.waiting.insert(0, job)
+        self.running.remove(job)
 
     def _stop(self, job: Job, keep: bool) -> None:
         """Gives back what a running request holds."""
@@ -185,17 +192,19 @@ class Scheduler:
             yield _Task(row.job, row, Work(row.text, [token], [place], wants))
 
     def _prompt_tasks(self) -> Iterator[_Task]:
-        room = self._prefill_chunk
-        for job in sorted(self._reading, key=lambda one: one.order):
-            count = len(job.ids) - job.num_read
-            whole = max(job.script.prefix_len - job.num_read, 1)
-            if whole > room and room < self._prefill_chunk:
-                return
-            count = min(count, max(room, whole))
-            room -= count
-            yield self._prompt_task(job, count)
-            if room <= 0:
-                return
+        """The oldest prompt has half of the tokens, so that it never stands still; the shortest
+        ones have the rest, so that a long one does not keep them waiting."""
+        if not self._reading:
+            return
+        oldest = min(self._reading, key=lambda job: job.order)
+        kept = max(min(oldest.num_unread, self._prefill_chunk // 2), oldest.num_whole)
+        room = max(self._prefill_chunk - kept, 0)
+        for job in sorted(self._reading, key=lambda job: (job.request.priority, job.num_unread)):
+            if job is not oldest and job.num_whole <= room:
+                count = min(job.num_unread, room)
+                room -= count
+                yield self._prompt_task(job, count)
+        yield self._prompt_task(oldest, min(oldest.num_unread, kept + room))
 
     def _prompt_task(self, job: Job, count: int) -> _Task:
         assert job.text is not None

@@ -91,10 +91,11 @@ class EngineStats:
     pages_free: int
     """Pages that a request can have, those that only remember earlier prompts included."""
     tokens_per_second: float
-    """Tokens of answers, over the last ten seconds."""
+    """Tokens chosen, over the last ten seconds."""
     counters: dict[str, int]
     """Since the start: requests submitted, finished, failed, cancelled, timed_out, refused;
-    prompt_tokens, cached_tokens, completion_tokens; steps."""
+    prompt_tokens and cached_tokens of those finished; completion_tokens chosen, ends included;
+    steps."""
     histograms: dict[str, HistogramValues]
     """queue_s, first_token_s and inter_token_s, in seconds."""
 
