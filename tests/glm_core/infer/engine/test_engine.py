@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from glm_core.infer import SamplingConfig, TextGenerator
 from glm_core.infer.engine import (
     Engine,
     EngineBusy,
@@ -27,8 +29,11 @@ from glm_core.infer.engine import (
 )
 from glm_core.infer.logprobs import TokenLogprob
 from glm_core.infer.sampling import Sampler
-from glm_core.model import Transformer
+from glm_core.model import GenerationLayout, Transformer
+from glm_core.testing import randomize
 from glm_core.tokenizer import ByteBPETokenizer
+from glm_core.tune.prefix import PrefixEncoder
+from glm_core.tune.prefix_file import save_prefix
 
 Build = Callable[..., Transformer]
 Ask = Callable[..., EngineRequest]
@@ -315,3 +320,34 @@ def test_vectors_are_those_of_the_runner_when_answers_are_written_too(
         for bad, message in (([], "at least one"), ([[]], "has 0 tokens"), ([[-1]], "outside")):
             with pytest.raises(ValueError, match=message):
                 engine.embed(bad)
+
+
+def test_adapter_of_each_request_is_its_own(
+    build_model: Build,
+    tokenizer: ByteBPETokenizer,
+    ask: Ask,
+    open_engine: OpenEngine,
+    tmp_path: Path,
+) -> None:
+    expected, kind = {}, GenerationLayout.causal
+    for seed, name in enumerate(("", "one", "two")):
+        model = build_model(generation_layout=kind)
+        if name:
+            model.prefix = PrefixEncoder(model.config, 2 + seed)
+            randomize(model.prefix, seed)
+            save_prefix(model, tmp_path / name / "model.safetensors")
+        (expected[name],) = TextGenerator(model, tokenizer).generate("The", SamplingConfig())
+    with open_engine(build_model(generation_layout=kind), tokenizer) as engine:
+        for name in ("one", "two"):
+            engine.add_adapter(name, tmp_path / name)
+        assert engine.adapters == ("one", "two")
+        tickets = {
+            name: engine.submit(ask("The", engine.layout, {"max_new_tokens": 64}, adapter=name))
+            for name in expected
+        }
+        for name, ticket in tickets.items():
+            ((found,),) = ticket.outcome().choices
+            assert list(found.tokens) == expected[name].tokens
+        with pytest.raises(ValueError, match="adapter 'three' is unknown: this engine has one, tw"):
+            engine.submit(ask("The", engine.layout, adapter="three"))
+    assert len({tuple(one.tokens) for one in expected.values()}) == 3

@@ -13,6 +13,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -140,6 +141,23 @@ class Engine:
                 raise self._busy(f"{self.config.max_queued} embeddings are waiting")
             self._add(embedding)
         return ticket
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names that a request's `adapter` can have."""
+        return self.runner.adapters
+
+    def add_adapter(self, name: str, folder: Path | str) -> None:
+        """Reads an adapter, which requests can name from now on.
+
+        Args:
+            folder: LoRA as PEFT writes it, or a prefix of P-tuning v2.
+
+        Raises:
+            ValueError: the name is empty or taken.
+            CheckpointError: there is no adapter, or one of another model.
+        """
+        self.runner.add_adapter(name, folder)
 
     def stats(self) -> EngineStats:
         """Returns what the engine has done and holds."""

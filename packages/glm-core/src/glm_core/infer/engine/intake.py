@@ -61,14 +61,21 @@ class Intake:
                 f"choices is {request.choices}: it must be at most {self._max_running}, the "
                 "answers that this engine decodes together (engine.max_running)"
             )
+        runner = self._scheduler.runner
+        if request.adapter and request.adapter not in runner.adapters:
+            raise ValueError(
+                f"adapter {request.adapter!r} is unknown: this engine has "
+                f"{', '.join(runner.adapters) or 'none'}"
+            )
         vocabulary = self._vocabulary(tuple(sorted(set(request.marks))))
         ticket = Ticket(f"r{number}", lambda: cancel(job))
         job = new_job(request, ticket, number, self._layout, vocabulary, self._longest)
-        needed, num_pages = self._scheduler.pages_of(job), self._scheduler.runner.num_pages
-        if needed > num_pages:
+        needed = self._scheduler.pages_of(job)
+        if needed > runner.num_pages:
             raise ValueError(
                 f"the request may come to need {needed} pages of the cache, which has "
-                f"{num_pages}: lower max_new_tokens or choices, or give the engine more cache_bytes"
+                f"{runner.num_pages}: lower max_new_tokens or choices, or give the engine more "
+                "cache_bytes"
             )
         return job
 
