@@ -128,8 +128,8 @@ def linear_weight_only(
 
     The compiled kernels round each group of activations to integers with one scale: of 15 bits,
     practically exact (relative error 1e-4), or of 8 bits, faster for many rows (5e-3); more rows
-    than 24 to 128, depending on the group, always have 15 where there is AMX. NaN or infinity in a row of x gives NaN in all of
-    that row of the result.
+    than 24 to 128, depending on the group, always have 15 where there is AMX. NaN or infinity in
+    a row of x gives NaN in all of that row of the result.
 
     Args:
         x: [..., K], fp32, bf16 or fp16.

@@ -137,7 +137,7 @@ def test_sampler_raises_when_logits_are_not_finite() -> None:
         ({"top_p": 0.0}, r"top_p is 0.0: it must lie in \(0, 1\]"),
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"min_p": 2.0}, r"min_p is 2.0: it must lie in \[0, 1\]"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0: it must lie between 0.001 and 1000"),
+        ({"repetition_penalty": 0.0}, "it must lie between 0.001 and 1000"),
         ({"seed": 2**63}, r"seed is \d+: it must fit into 64 bits"),
         ({"num_beams": 0}, "num_beams is 0: it must be at least 1"),
         ({"num_beams": 2, "temperature": 1.0}, "num_beams is 2: .* set temperature=0"),
