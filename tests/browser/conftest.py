@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from glm_core.agent import ToolRegistry
 from glm_core.serve.interpreters import Interpreters
 from glm_core.serve.workbench import Workbench
 
@@ -57,7 +58,12 @@ def png() -> bytes:
 
 @pytest.fixture(scope="module")
 def running(png: bytes) -> Iterator[tuple[Scripted, str]]:
-    scripted = Scripted(Workbench(Interpreters(lambda: PictureExecutor(png))))
+    def add(a: int, b: int) -> int:
+        """Adds."""
+        return a + b
+
+    tools = ToolRegistry([add]).tools.values()
+    scripted = Scripted(Workbench(Interpreters(lambda: PictureExecutor(png)), list(tools)))
     with serving(scripted.app) as url:
         yield scripted, url
 

@@ -114,7 +114,7 @@ def test_code_is_run_and_its_picture_shown_when_tools_are_on(
     assert picture.evaluate("one => one.naturalWidth") == 40
     assert str(picture.get_attribute("src")).startswith("data:image/png;base64,")
     first, second = scripted.requests
-    assert first["tools"] == [{"type": "custom", "custom": {"name": "python"}}]
+    assert first["tools"][0] == {"type": "custom", "custom": {"name": "python"}}
     assert second["messages"][-1]["role"] == "tool"
     scripted.say("and now", "Done.")
     ask_and_wait(page, "and now")  # the call and its result are part of the conversation
@@ -122,6 +122,27 @@ def test_code_is_run_and_its_picture_shown_when_tools_are_on(
     assert roles == ["user", "assistant", "assistant", "tool", "assistant", "user"]
     page.reload()
     page.get_by_role("img", name="Picture that the code drew").wait_for()
+
+
+def test_arguments_and_result_are_shown_when_a_function_is_called(
+    page: Page, scripted: Scripted
+) -> None:
+    use_tools(page)
+    call = {"name": "add", "arguments": '{"a": 2, "b": 40}'}
+    wrong = {"name": "add", "arguments": '{"a": "two"}'}
+    told = [
+        {"index": index, "id": f"c{index}", "type": "function", "function": one}
+        for index, one in enumerate((call, wrong))
+    ]
+    scripted.say("sum", {"tool_calls": told})
+    ask_and_wait(page, "sum")
+    first, second = last_answer(page).locator("details.tool").all()
+    first.locator("summary").click()
+    second.locator("summary").click()
+    assert '"b": 40' in first.locator(".code").inner_text()
+    assert first.locator(".tool-result").inner_text().strip() == "42"
+    assert "failed" in second.locator("summary").inner_text()
+    assert "arguments of add are wrong" in second.locator(".tool-result").inner_text()
 
 
 def test_no_code_is_run_when_tools_are_off(page: Page, scripted: Scripted) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from glm_core.agent.executor import SandboxUnavailable
+from glm_core.agent.executor.choose import KINDS
 from glm_core.cli import main
 from glm_core.commands import serve
 
@@ -75,3 +78,48 @@ def test_server_does_not_start_when_a_model_is_missing(
     path = str(tmp_path / "missing")
     assert main(["serve", "--model", path, "--port", "0"]) == 2
     assert "missing" in capsys.readouterr().err
+
+
+def test_page_runs_no_code_when_nobody_asked_for_it() -> None:
+    with ExitStack() as stack:
+        workbench = serve.opened_workbench(_parsed(), stack)
+        assert workbench.interpreters is None
+        assert workbench.tools == ()
+
+
+def test_page_runs_code_when_a_sandbox_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[str] = []
+
+    class Fake:
+        def __init__(self, kind: str) -> None:
+            kinds.append(kind)
+
+        def close(self) -> None:
+            kinds.append("closed")
+
+    monkeypatch.setattr("glm_core.agent.executor.executor", Fake)
+    with ExitStack() as stack:
+        workbench = serve.opened_workbench(_parsed("--code-interpreter"), stack)
+        assert workbench.interpreters is not None
+        assert kinds == ["auto", "closed"]  # tried before anybody asks
+        with workbench.interpreters.using("s"):
+            pass
+    assert kinds == ["auto", "closed", "auto", "closed"]
+
+
+def test_server_does_not_start_when_no_sandbox_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(kind: str) -> None:
+        raise SandboxUnavailable("no sandbox works here")
+
+    monkeypatch.setattr("glm_core.agent.executor.executor", refuse)
+    with ExitStack() as stack, pytest.raises(ValueError, match="--code-interpreter: no sandbox"):
+        serve.opened_workbench(_parsed("--code-interpreter"), stack)
+
+
+def test_server_does_not_start_when_mcp_servers_cannot_be_read(tmp_path: Path) -> None:
+    with ExitStack() as stack, pytest.raises(ValueError, match="none.json"):
+        serve.opened_workbench(_parsed("--mcp", str(tmp_path / "none.json")), stack)
+
+
+def test_every_sandbox_can_be_named() -> None:
+    assert serve.INTERPRETERS == KINDS

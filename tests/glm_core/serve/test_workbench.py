@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
 
 from glm_core.agent import Called, Ended, EndReason, Image, Observation, Observed, Wrote
-from glm_core.chat.message import ToolCall
-from glm_core.serve.workbench import event_data
+from glm_core.agent.executor import SandboxUnavailable, executor
+from glm_core.agent.talkers import WantedCall
+from glm_core.chat.message import Tool, ToolCall
+from glm_core.serve.errors import ApiError
+from glm_core.serve.from_thread import from_thread
+from glm_core.serve.interpreters import Interpreters
+from glm_core.serve.workbench import Workbench, event_data
 
 from .conftest import Running
 
@@ -105,6 +113,72 @@ def test_error_of_the_model_is_passed_on_when_a_request_is_wrong(
     answer = ask(server, "agent", **question(**fields))
     assert answer.status_code == status
     assert told in answer.json()["error"]["message"]
+
+
+class OneCall:
+    """Stands for the model: asks for code to be run, then says what came of it."""
+
+    def __init__(self, code: str) -> None:
+        self.calls: list[WantedCall] = []
+        self.is_cut = False
+        self._code = code
+
+    def ask(self, text: str, tools: Sequence[Tool]) -> Iterator[str]:
+        self.calls = [WantedCall(ToolCall("python", {}, self._code, "c1"))]
+        yield "I run it."
+
+    def observe(self, results: Sequence[str], tools: Sequence[Tool]) -> Iterator[str]:
+        self.calls = []
+        yield f"It says {results[0]}"
+
+
+@pytest.fixture(scope="module")
+def sandboxed() -> Iterator[Workbench]:
+    try:
+        executor().close()
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    workbench = Workbench(Interpreters(executor))
+    yield workbench
+    workbench.close()
+
+
+def answer_of(workbench: Workbench, code: str, session: str = "s") -> str:
+    *_, end = workbench.run(OneCall(code), "?", session, "python")
+    assert isinstance(end, Ended)
+    return end.text
+
+
+def test_variables_stay_in_their_conversation_when_code_is_run(sandboxed: Workbench) -> None:
+    assert answer_of(sandboxed, "x = 20 + 1; x") == "It says 21"
+    assert answer_of(sandboxed, "x * 2") == "It says 42"
+    assert "NameError" in answer_of(sandboxed, "x", "another")
+
+
+def test_code_is_stopped_when_the_page_is_left(sandboxed: Workbench) -> None:
+    async def leave() -> None:
+        talker = OneCall("while True: pass")
+        events = from_thread(
+            lambda: sandboxed.run(talker, "?", "s", "python"),
+            lambda: sandboxed.interrupt("s"),
+        )
+        async for one in events:
+            if isinstance(one, Called):
+                break
+        await events.aclose()
+
+    asyncio.run(leave())
+    assert wait_for(lambda: answer_of(sandboxed, "x") == "It says 21")  # it is free again
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            return is_so()
+        except ApiError:  # the interpreter is still in use
+            time.sleep(0.02)
+    return False
 
 
 def test_events_become_json_when_the_page_is_told() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
+_AGAIN_S = 0.1
 
 
 async def from_thread(
@@ -17,11 +18,12 @@ async def from_thread(
 
     Args:
         make: makes the iterator. It is closed at its next item once nobody listens any more.
-        interrupt: called when nobody listens any more, to end what it blocks on.
+        interrupt: called when nobody listens any more, to end what the iterator blocks on; again
+            and again until it has ended, for it may come a moment too early.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[tuple[bool, Any]] = asyncio.Queue()
-    is_left = threading.Event()
+    is_left, has_ended = threading.Event(), threading.Event()
 
     def put(is_item: bool, value: Any) -> None:
         try:
@@ -30,34 +32,47 @@ async def from_thread(
             is_left.set()
 
     def work() -> None:
-        items = make()
+        error: Exception | None = None
         try:
-            for item in items:
-                if is_left.is_set():
-                    break
-                put(True, item)
-        except Exception as error:
-            put(False, error)
-        else:
-            put(False, None)
-        finally:
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()
+            _pass_on(make(), put, is_left)
+        except Exception as raised:
+            error = raised
+        has_ended.set()
+        put(False, error)
+
+    def end() -> None:
+        while not has_ended.wait(_AGAIN_S):
+            interrupt()
 
     threading.Thread(target=work, name="agent", daemon=True).start()
-    is_over = False
     try:
         while True:
             is_item, value = await queue.get()
             if is_item:
                 yield value
-                continue
-            is_over = True
-            if value is not None:
+            elif value is not None:
                 raise value
-            return
+            else:
+                return
     finally:
-        if not is_over:
+        if not has_ended.is_set():
             is_left.set()
             interrupt()
+            threading.Thread(target=end, name="agent-end", daemon=True).start()
+
+
+def _pass_on(
+    items: Iterator[Item], put: Callable[[bool, Any], None], is_left: threading.Event
+) -> None:
+    """Hands items on until there are no more, or nobody listens; closes the iterator."""
+    try:
+        while not is_left.is_set():
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            put(True, item)
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()

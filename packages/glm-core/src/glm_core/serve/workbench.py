@@ -21,7 +21,7 @@ from glm_core.agent.executor.protocol import Image
 from glm_core.agent.interpreter import interpreter_tool
 from glm_core.agent.loop import Agent, Called, Ended, Event, Observed, Wrote
 from glm_core.agent.registry import AgentTool, ToolRegistry
-from glm_core.agent.talkers import OpenAITalker, ServerRefused
+from glm_core.agent.talkers import OpenAITalker, ServerRefused, Talker
 from glm_core.chat.roles import INTERPRETER
 from glm_core.serve.documents import rank, read_document, readable_endings
 from glm_core.serve.errors import SERVER, ApiError
@@ -37,6 +37,10 @@ MAX_PASSAGES = 20_000
 NUM_BEST = 8
 CODE_NAMES = {"glm4": "python"}
 """What a chat format calls its code interpreter; ChatGLM3's name for those not here."""
+INTRODUCTION = (
+    "You are connected to a computer without internet access. You can run Python with the "
+    "interpreter and read what it prints; when the code fails, correct it. Files are in /mnt/data."
+)
 
 
 class _Asked(BaseModel):
@@ -80,7 +84,7 @@ class Workbench:
         if self.interpreters is not None:
             self.interpreters.close()
 
-    def run(self, talker: OpenAITalker, text: str, session: str, code_name: str) -> Iterator[Event]:
+    def run(self, talker: Talker, text: str, session: str, code_name: str) -> Iterator[Event]:
         """Asks the model; gives what happens, as it happens. Blocks between the events."""
         if self.interpreters is None:
             yield from Agent(talker, ToolRegistry(tools=self.tools)).run(text)
@@ -130,6 +134,8 @@ def workbench_router(workbench: Workbench) -> APIRouter:
         session = _session(body, request)
         text = _last_text(body.messages)
         name = _code_name(served)
+        if workbench.interpreters is not None:
+            _introduce(talker, served)
         events = from_thread(
             lambda: workbench.run(talker, text, session, name), lambda: workbench.interrupt(session)
         )
@@ -191,6 +197,13 @@ def _talker(body: AgentRequest, request: Request) -> OpenAITalker:
     talker = OpenAITalker(url, body.model, api_key=key, options=_options(body))
     talker.messages = list(body.messages[:-1])
     return talker
+
+
+def _introduce(talker: OpenAITalker, served: ServedModel) -> None:
+    """Tells ChatGLM3 that there is an interpreter: its format has no tool for that."""
+    has_system = any(one.get("role") == "system" for one in talker.messages)
+    if not has_system and _code_name(served) == INTERPRETER:
+        talker.messages.insert(0, {"role": "system", "content": INTRODUCTION})
 
 
 def _options(body: AgentRequest) -> dict[str, Any]:

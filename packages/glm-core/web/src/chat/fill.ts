@@ -9,7 +9,7 @@ import { current } from "../state/store";
 import type { Trouble } from "../state/types";
 
 const TEXT = "glm.fill";
-const EXAMPLE = "The [MASK] statement wraps a block, and [MASK] runs when it ends.";
+const EXAMPLE = "This [MASK] takes a text and returns the number of [MASK] in it.";
 
 export const text = signal(localStorage.getItem(TEXT) ?? EXAMPLE);
 /** The text around the blanks, and what was put into each. */

@@ -112,9 +112,11 @@ function tableOf({ header, rows }: Tokens.Table): ComponentChild {
   return (
     <div class="table" tabIndex={0}>
       <table>
-        <thead>
-          <tr>{header.map(cell("th"))}</tr>
-        </thead>
+        {header.some(({ text }) => text) && (
+          <thead>
+            <tr>{header.map(cell("th"))}</tr>
+          </thead>
+        )}
         <tbody>
           {rows.map((row) => (
             <tr>{row.map(cell("td"))}</tr>

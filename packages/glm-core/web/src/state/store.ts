@@ -8,6 +8,8 @@ import type { AnswerMessage, Conversation, Message } from "./types";
 const PREFIX = "glm.conversation.";
 const CURRENT = "glm.current";
 const WRITE_AFTER_MS = 400;
+/** Large conversations are written less often: at most this share of the time goes into it. */
+const WRITE_SHARE = 0.05;
 
 export const conversations = signal<Conversation[]>(load());
 export const currentId = signal(localStorage.getItem(CURRENT) ?? "");
@@ -122,20 +124,23 @@ export function add(conversation: Conversation): void {
 
 const waiting = new Set<string>();
 let timer = 0;
+let lastWriteMs = 0;
 
 function writeSoon(id: string): void {
   waiting.add(id);
-  if (!timer) timer = window.setTimeout(writeAll, WRITE_AFTER_MS);
+  if (!timer) timer = window.setTimeout(writeAll, Math.max(WRITE_AFTER_MS, lastWriteMs / WRITE_SHARE));
 }
 
 function writeAll(): void {
   clearTimeout(timer);
   timer = 0;
+  const began = performance.now();
   for (const id of waiting) {
     const conversation = find(id);
     if (conversation) write(conversation);
   }
   waiting.clear();
+  lastWriteMs = performance.now() - began;
 }
 
 function write(conversation: Conversation): void {

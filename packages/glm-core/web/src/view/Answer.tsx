@@ -46,7 +46,7 @@ export function Answer({ conversation, message, isLast }: Props) {
 function Figures({ message: { model, tokens, seconds } }: { message: AnswerMessage }) {
   const told = [model];
   if (tokens) told.push(`${tokens} tokens`);
-  if (seconds) told.push(`${seconds.toFixed(1)} s`);
+  if (seconds && seconds >= 0.05) told.push(`${seconds.toFixed(1)} s`);
   return <small class="figures">{told.filter(Boolean).join(" · ")}</small>;
 }
 

@@ -6,6 +6,8 @@ import { Icon } from "./icons";
 /** A call of a tool, what it was given, and what came of it. */
 export function ToolCall({ step }: { step: ToolStep }) {
   const { name, input, isCode, result } = step;
+  // Where the model reads [Image], the reader sees the picture.
+  const text = (result?.pictures.length ? result.text.replace(/^\[Image\]$/gm, "") : (result?.text ?? "")).trim();
   return (
     <details class={`tool ${result?.isError ? "is-error" : ""}`} open={isCode || !result}>
       <summary>
@@ -17,7 +19,7 @@ export function ToolCall({ step }: { step: ToolStep }) {
       <CodeBlock code={isCode ? input : pretty(input)} language={isCode ? "python" : "json"} />
       {result && (
         <div class="tool-result">
-          {result.text.trim() && <pre tabIndex={0}>{shown(result.text)}</pre>}
+          {text && <pre tabIndex={0}>{shown(text)}</pre>}
           {result.pictures.map((url) => (
             <img src={url} alt="Picture that the code drew" />
           ))}
