@@ -24,6 +24,7 @@ from glm_core.infer.engine import (
     Ticket,
 )
 from glm_core.infer.engine.job import Job, new_job
+from glm_core.infer.engine.pace import Pace
 from glm_core.infer.engine.scheduler import Scheduler
 from glm_core.infer.engine.stats import Recorder
 from glm_core.infer.layout import layout_for
@@ -95,7 +96,7 @@ def test_no_page_and_no_request_is_left_after_any_order_of_events(
 
     def run(events: Sequence[Action]) -> tuple[list[Job], Flaky]:
         runner = Flaky(model, PAGES)
-        scheduler = Scheduler(runner, 4, 5, tokenizer.vocab_size, Recorder())
+        scheduler = Scheduler(runner, 4, Pace(5, 1.0), tokenizer.vocab_size, Recorder())
         jobs: list[Job] = []
         for event in events:
             match event.kind:

@@ -39,6 +39,7 @@ def test_cache_is_a_share_of_the_free_memory_but_no_more_than_is_of_use(
     [
         ({"max_running": 0}, "engine.max_running is 0: it must be at least 1"),
         ({"prefill_chunk": -1}, "engine.prefill_chunk is -1"),
+        ({"prefill_seconds": 0.0}, "engine.prefill_seconds is 0.0: it must be above 0"),
         ({"max_queued": 0}, "engine.max_queued is 0"),
         ({"cache_bytes": -1}, "engine.cache_bytes is -1: it must be at least 0"),
         ({"max_request_tokens": -5}, "engine.max_request_tokens is -5"),

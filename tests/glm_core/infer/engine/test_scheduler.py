@@ -11,6 +11,7 @@ from torch import Tensor
 from glm_core.infer.answer import Vocabulary
 from glm_core.infer.engine import EngineRequest, RequestCancelled, RequestFailed, Ticket
 from glm_core.infer.engine.job import Job, new_job
+from glm_core.infer.engine.pace import Pace
 from glm_core.infer.engine.row import Row
 from glm_core.infer.engine.scheduler import Scheduler
 from glm_core.infer.engine.stats import Recorder
@@ -35,7 +36,7 @@ class Bench:
         self.scheduler = Scheduler(
             self.runner,
             settings["max_running"],
-            settings["prefill_chunk"],
+            Pace(settings["prefill_chunk"], 1.0),
             tokenizer.vocab_size,
             Recorder(),
         )

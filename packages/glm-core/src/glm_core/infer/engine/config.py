@@ -14,6 +14,9 @@ class EngineConfig:
     prefill_chunk: int = 256
     """Tokens of prompts read in one step, beside one token of every running answer. Contexts that
     the model looks at as a whole (prefix-LM) are read in one piece all the same."""
+    prefill_seconds: float = 0.25
+    """Time for which reading prompts may keep running answers waiting in a step; where that many
+    tokens take longer, fewer are read."""
     max_queued: int = 256
     """Requests that may wait; more are refused with EngineBusy."""
     max_queued_tokens: int = 0
@@ -34,6 +37,10 @@ class EngineConfig:
             value = getattr(self, name)
             if value < 0:
                 raise ValueError(f"engine.{name} is {value}: it must be at least 0")
+        if self.prefill_seconds <= 0:
+            raise ValueError(
+                f"engine.prefill_seconds is {self.prefill_seconds}: it must be above 0"
+            )
         if not 0.0 < self.cache_fraction < 1.0:
             raise ValueError(
                 f"engine.cache_fraction is {self.cache_fraction}: it must lie between 0 and 1"

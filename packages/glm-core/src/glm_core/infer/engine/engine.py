@@ -31,6 +31,7 @@ from glm_core.infer.engine.errors import (
 from glm_core.infer.engine.intake import Intake
 from glm_core.infer.engine.job import Job
 from glm_core.infer.engine.memory import pages_for
+from glm_core.infer.engine.pace import Pace
 from glm_core.infer.engine.request import EngineRequest
 from glm_core.infer.engine.scheduler import Scheduler
 from glm_core.infer.engine.stats import EngineStats, Recorder
@@ -78,7 +79,7 @@ class Engine:
         self._scheduler = Scheduler(
             self.runner,
             self.config.max_running,
-            self.config.prefill_chunk,
+            Pace(self.config.prefill_chunk, self.config.prefill_seconds),
             tokenizer.vocab_size,
             self._recorder,
         )

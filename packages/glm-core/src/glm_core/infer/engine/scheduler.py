@@ -14,6 +14,7 @@ from torch import Tensor
 from glm_core.infer.choose_rows import choose_rows
 from glm_core.infer.engine.errors import EngineError, RequestFailed, RequestTimedOut
 from glm_core.infer.engine.job import Job
+from glm_core.infer.engine.pace import Pace
 from glm_core.infer.engine.request import Outcome
 from glm_core.infer.engine.row import Row
 from glm_core.infer.engine.stats import Recorder
@@ -37,14 +38,14 @@ class _Task:
 class Scheduler:
     """Continuous batching: requests come and go between any two steps. For one thread.
 
-    A step gives every answer that is being written its next column, and reads up to
-    `prefill_chunk` tokens of prompts beside. A request starts when rows and pages for its longest
+    A step gives every answer that is being written its next column, and reads some tokens of
+    prompts beside. A request starts when rows and pages for its longest
     answers are free, and keeps them until it ends; so nothing that has started is ever put off.
 
     Args:
         runner: the model and its pages.
         max_running: answers decoded together.
-        prefill_chunk: tokens of prompts read in a step.
+        pace: how many tokens of prompts are read in a step.
         num_ids: rows of the model's head that are tokens.
         recorder: is told what happens.
     """
@@ -53,7 +54,7 @@ class Scheduler:
         self,
         runner: Runner,
         max_running: int,
-        prefill_chunk: int,
+        pace: Pace,
         num_ids: int,
         recorder: Recorder,
     ) -> None:
@@ -65,7 +66,7 @@ class Scheduler:
         self.changed: dict[Ticket, None] = {}
         """Tickets that have something new since the last step began."""
         self._max_running = max_running
-        self._prefill_chunk = prefill_chunk
+        self._pace = pace
         self._num_ids = num_ids
         self._recorder = recorder
         self._num_rows = 0
@@ -111,9 +112,14 @@ class Scheduler:
         """Lets the model read one more column of every answer, and a piece of the prompts."""
         self._expire()
         self._start()
-        tasks = [*self._answer_tasks(), *self._prompt_tasks()]
-        if tasks:
-            self._take(tasks, self._run(tasks))
+        answers, prompts = list(self._answer_tasks()), list(self._prompt_tasks())
+        if not answers and not prompts:
+            return
+        start = time.perf_counter()
+        results = self._run([*answers, *prompts])
+        num_read = sum(len(task.work.ids) for task in prompts)
+        self._pace.add(num_read, bool(answers), time.perf_counter() - start)
+        self._take([*answers, *prompts], results)
 
     def _expire(self) -> None:
         now = time.monotonic()
@@ -197,8 +203,9 @@ class Scheduler:
         if not self._reading:
             return
         oldest = min(self._reading, key=lambda job: job.order)
-        kept = max(min(oldest.num_unread, self._prefill_chunk // 2), oldest.num_whole)
-        room = max(self._prefill_chunk - kept, 0)
+        most = self._pace.room(has_answers=bool(self._rows))
+        kept = max(min(oldest.num_unread, most // 2), oldest.num_whole)
+        room = max(most - kept, 0)
         for job in sorted(self._reading, key=lambda job: (job.request.priority, job.num_unread)):
             if job is not oldest and job.num_whole <= room:
                 count = min(job.num_unread, room)
