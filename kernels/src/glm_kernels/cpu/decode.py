@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glm_kernels.cpu import library
 from glm_kernels.cpu.decode_checks import check_cache, check_columns, check_pages
-from glm_kernels.cpu.decode_pages import PageTable
+from glm_kernels.cpu.decode_pages import PageTable, RowPages
 from glm_kernels.cpu.decode_structs import INT64, POINTER, Layer, Matrix, Model, Norm, Step
 from glm_kernels.decode import (
     DecodeShape,
@@ -34,6 +34,8 @@ _ACTIVATIONS = {"gelu_tanh": 0, "gelu_erf": 1, "gelu_quick": 2, "silu": 3}
 _GATES = {None: 0, "first": 1, "second": 2}
 _ROPES = {None: 0, "halves": 1, "interleaved": 2, "2d": 3}
 _RESIDUALS = {"pre": 0, "deepnorm": 1, "sandwich": 2}
+_INPUTS = ("tokens", "pages", "lengths", "visible", "first", "positions")
+"""What a step reads of each row: one integer, of positions two."""
 _CACHE_LINE = 64
 _MOST_HEAD_DIM = 256
 _MOST_PLACES = 1 << 40
@@ -96,7 +98,7 @@ class CompiledDecoder:
         self._rows = self._isa = -1
         self._cache: tuple[object, ...] | None = None
         self._tables: list[PageTable] = []
-        self._workspace = torch.empty(0)
+        self._workspace = torch.empty(0, dtype=torch.uint8)
         pointers = INT64 * len(weights.layers)
         self._keys, self._values = pointers(), pointers()
         self._step.keys = ctypes.cast(self._keys, POINTER)
@@ -152,72 +154,75 @@ class CompiledDecoder:
                 PageTable.of_run(row * columns, columns, rows * columns) for row in range(rows)
             ]
             self._cache = cache
-        pages = self._tables, [length] * rows
-        return self._run(tokens, places, pages, keys_BSKH, values_BSKH, threads, first, front)
+        where = RowPages(self._tables, [length] * rows, [length + 1] * rows, list(first), front)
+        return self._run(tokens, places, where, keys_BSKH, values_BSKH, threads, rows)
 
     def step_pages(
         self,
         tokens: Sequence[int],
         places: Sequence[tuple[int, int]],
-        tables: Sequence[PageTable],
-        lengths: Sequence[int],
+        pages: RowPages,
         keys_CKH: Sequence[Tensor],
         values_CKH: Sequence[Tensor],
         threads: int,
+        num_logits: int | None = None,
     ) -> Tensor:
-        """Adds one column to texts of any lengths, which see all columns of their own.
+        """Adds columns to texts of any lengths, one in each row; rows may belong to one text.
 
         Args:
-            tokens: of the column, one for each text.
+            tokens: of the columns.
             places: position and block position of each.
-            tables: where the columns of each text are.
-            lengths: columns of each text before this one, which is stored behind them.
+            pages: where the columns of each row's text are, and which of them it sees.
             keys_CKH: of each layer, contiguous; all columns of all texts.
             values_CKH: as the keys.
             threads: that compute it, of PyTorch's; the result does not depend on them.
+            num_logits: so many rows, the first ones, are asked for logits; None: all.
 
         Returns:
-            Logits, fp32 [B, V].
+            Logits, fp32 [num_logits, V].
 
         Raises:
             IndexError: a token or a place has no row in its table.
             ValueError: the rows do not belong together, or the cache is not one of this model with
-                room for a column.
+                room for the columns.
         """
-        top = keys_CKH[0]
-        check_pages(len(tokens), len(places), tables, lengths, len(top))
+        rows, top = len(tokens), keys_CKH[0]
+        num_logits = rows if num_logits is None else num_logits
+        check_pages(rows, len(places), num_logits, pages, len(top))
         cache = (top.data_ptr(), values_CKH[0].data_ptr(), len(keys_CKH), top.shape)
         if cache != self._cache:
             size = (len(top), self._model.num_kv_heads, self._model.head_dim)
             check_cache(keys_CKH, values_CKH, self._model.num_layers, size)
             self._cache = cache
-        pages, first = (tables, lengths), [0] * len(tokens)
-        return self._run(tokens, places, pages, keys_CKH, values_CKH, threads, first, 0)
+        return self._run(tokens, places, pages, keys_CKH, values_CKH, threads, num_logits)
 
     def _run(
         self,
         tokens: Sequence[int],
         places: Sequence[tuple[int, int]],
-        pages: tuple[Sequence[PageTable], Sequence[int]],
+        pages: RowPages,
         keys: Sequence[Tensor],
         values: Sequence[Tensor],
         threads: int,
-        first: Sequence[int],
-        front: int,
+        num_logits: int,
     ) -> Tensor:
         rows, step = len(tokens), self._step
         self._check(tokens, places)
         if rows != self._rows or self._isa != library.isa():
             self._prepare(rows)
-        logits_BV = torch.empty(rows, self._model.head.out_features)
+        logits_BV = torch.empty(num_logits, self._model.head.out_features)
         self._keys[:] = [tensor.data_ptr() for tensor in keys]
         self._values[:] = [tensor.data_ptr() for tensor in values]
-        self._tokens[:] = list(tokens)
-        self._positions[:] = list(chain.from_iterable(places))
-        self._pages[:] = [table.address for table in pages[0]]
-        self._lengths[:] = list(pages[1])
-        self._first[:] = list(first)
-        step.logits, step.front, step.threads = logits_BV.data_ptr(), front, threads
+        self._inputs[:] = [
+            *tokens,
+            *(table.address for table in pages.tables),
+            *pages.lengths,
+            *pages.visible,
+            *(pages.first or [0] * rows),
+            *chain.from_iterable(places),
+        ]
+        step.logits, step.logit_rows = logits_BV.data_ptr(), num_logits
+        step.front, step.threads = pages.front, threads
         step.cache_dtype = _DTYPES[keys[0].dtype]
         library.library().glm_decode_step(ctypes.byref(self._model), ctypes.byref(step), self._isa)
         return logits_BV
@@ -244,17 +249,15 @@ class CompiledDecoder:
     def _prepare(self, rows: int) -> None:
         self._rows, self._isa = rows, library.isa()
         nbytes = library.library().glm_decode_workspace(ctypes.byref(self._model), rows, self._isa)
-        self._workspace = torch.empty(nbytes + _CACHE_LINE, dtype=torch.uint8)
+        if nbytes + _CACHE_LINE > len(self._workspace):
+            self._workspace = torch.empty(nbytes + _CACHE_LINE, dtype=torch.uint8)
         start = self._workspace.data_ptr()
         self._step.workspace = start + -start % _CACHE_LINE
         self._step.rows = rows
-        self._tokens, self._lengths, self._first = ((INT64 * rows)() for _ in range(3))
-        self._positions, self._pages = (INT64 * (2 * rows))(), (INT64 * rows)()
-        self._step.tokens = ctypes.cast(self._tokens, POINTER)
-        self._step.positions = ctypes.cast(self._positions, POINTER)
-        self._step.pages = ctypes.cast(self._pages, POINTER)
-        self._step.lengths = ctypes.cast(self._lengths, POINTER)
-        self._step.first = ctypes.cast(self._first, POINTER)
+        self._inputs = (INT64 * (rows * (len(_INPUTS) + 1)))()
+        start = ctypes.addressof(self._inputs)
+        for number, name in enumerate(_INPUTS):
+            setattr(self._step, name, start + number * rows * ctypes.sizeof(INT64))
 
     def _layer(self, layer: LayerWeights) -> Layer:
         return Layer(

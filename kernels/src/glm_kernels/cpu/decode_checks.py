@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from glm_kernels.cpu.decode_pages import PageTable
+from glm_kernels.cpu.decode_pages import RowPages
 
 _CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -44,35 +44,33 @@ def check_columns(
 
 
 def check_pages(
-    rows: int,
-    num_places: int,
-    tables: Sequence[PageTable],
-    lengths: Sequence[int],
-    num_columns: int,
+    rows: int, num_places: int, num_logits: int, pages: RowPages, num_columns: int
 ) -> None:
     """Refuse rows that do not belong together, and one that has no room for its column.
 
     Args:
-        rows: tokens of the column.
+        rows: tokens.
         num_places: positions given.
-        tables: of the rows.
-        lengths: columns of each before the new one.
+        num_logits: rows that are asked for logits.
+        pages: of the rows.
         num_columns: of the cache.
 
     Raises:
         ValueError: names the numbers and the rule.
     """
-    if rows == 0 or not rows == num_places == len(tables) == len(lengths):
+    counts = (num_places, len(pages.tables), len(pages.lengths), len(pages.visible))
+    if rows == 0 or counts != (rows,) * 4 or not 0 <= num_logits <= rows:
         raise ValueError(
-            f"{rows} tokens, {num_places} places, {len(tables)} tables of pages, {len(lengths)} "
-            "lengths: each row has one of each, and there must be a row"
+            f"{rows} tokens, {num_places} places, {len(pages.tables)} tables of pages, "
+            f"{len(pages.lengths)} lengths, {len(pages.visible)} numbers of columns seen, logits "
+            f"of {num_logits}: each row has one of each, and there must be a row"
         )
-    for table, length in zip(tables, lengths, strict=True):
-        if not 0 <= length < table.capacity or table.num_columns > num_columns:
+    for table, length, visible in zip(pages.tables, pages.lengths, pages.visible, strict=True):
+        if not 0 <= length < visible <= table.capacity or table.num_columns > num_columns:
             raise ValueError(
-                f"a text of {length} columns with room for {table.capacity} in a cache of "
-                f"{num_columns}, whose pages are those of one of {table.num_columns}: they must "
-                "lie in it, with room for one more column"
+                f"a text of {length} columns that sees {visible}, with room for {table.capacity} "
+                f"in a cache of {num_columns}, whose pages are those of one of "
+                f"{table.num_columns}: they must lie in it, with room for one more column"
             )
 
 

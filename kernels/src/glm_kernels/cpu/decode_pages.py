@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 PAGE_COLUMNS = 64
 """kPageColumns of native/decode_abi.h."""
@@ -40,3 +41,19 @@ class PageTable:
     def of_run(cls, begin: int, capacity: int, num_columns: int) -> PageTable:
         """Returns the table of columns that follow each other."""
         return cls(range(begin, begin + capacity, PAGE_COLUMNS), capacity, num_columns)
+
+
+@dataclass(frozen=True, slots=True)
+class RowPages:
+    """Where the columns of each row of a step are."""
+
+    tables: Sequence[PageTable]
+    """Of the row's text."""
+    lengths: Sequence[int]
+    """Columns before the new one, which is stored behind them."""
+    visible: Sequence[int]
+    """So many columns are seen, the new one with them."""
+    first: Sequence[int] = ()
+    """The first column that is seen; none: 0 for all."""
+    front: int = 0
+    """So many columns at the start are seen by every row, whatever `first` is."""

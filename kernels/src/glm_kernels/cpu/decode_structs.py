@@ -50,7 +50,8 @@ class Model(ctypes.Structure):
 class Step(ctypes.Structure):
     _fields_ = (
         *((name, POINTER) for name in ("tokens", "logits", "keys", "values")),
-        *((name, POINTER) for name in ("positions", "pages", "lengths", "first", "workspace")),
-        *((name, INT64) for name in ("rows", "front")),
+        *((name, POINTER) for name in ("positions", "pages", "lengths", "visible", "first")),
+        ("workspace", POINTER),
+        *((name, INT64) for name in ("rows", "logit_rows", "front")),
         *((name, INT32) for name in ("cache_dtype", "threads")),
     )

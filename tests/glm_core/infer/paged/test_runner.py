@@ -97,14 +97,19 @@ def test_steps_equal_the_forward_when_texts_cross_pages(
             assert_relative(logits, expected(model, ids[: length + extra + 1])[-1], TOLERANCE)
 
 
-@pytest.mark.parametrize("chunk", (1, 7, PAGE_SIZE, 100))
-def test_all_logits_equal_the_forward_when_a_prompt_is_read_in_chunks(chunk: int) -> None:
-    model = with_prefix(long_model())
+@pytest.mark.parametrize("chunk", (1, 7, 16, PAGE_SIZE, 100))
+@pytest.mark.parametrize("prefix", (0, 5))
+@pytest.mark.parametrize("head_dim", (8, 16))
+def test_all_logits_equal_the_forward_when_a_prompt_is_read_in_chunks(
+    chunk: int, prefix: int, head_dim: int
+) -> None:
+    model = long_model(head_dim=head_dim)
+    if prefix:
+        with_prefix(model, prefix)
     runner, ids = Runner(model, 4), some_ids(150)
     text, _ = begin(runner, ids)
     parts = [
-        read(runner, text, ids[at : at + chunk], wants="all").reshape(-1, 67)
-        for at in range(0, len(ids), chunk)
+        read(runner, text, ids[at : at + chunk], wants="all") for at in range(0, len(ids), chunk)
     ]
     assert_relative(torch.cat(parts), expected(model, ids), TOLERANCE)
 
@@ -156,6 +161,29 @@ def test_a_column_is_another_when_only_its_place_differs() -> None:
         logits = read(runner, text, ids[cached:], places[cached:])
         assert_relative(logits, expected(model, ids, places, 10)[-1], TOLERANCE)
         runner.close(text)
+
+
+@pytest.mark.parametrize("prefix", (0, 5))
+@pytest.mark.parametrize("count", (3, 12, 40))
+def test_a_context_sees_itself_when_it_is_read_beside_others(prefix: int, count: int) -> None:
+    model = long_model("glm-base")
+    if prefix:
+        with_prefix(model, prefix)
+    runner, texts, works = Runner(model, 12), [], []
+    for seed in range(3):
+        ids = some_ids(count + seed + 2, seed)
+        places = [*straight(count + seed), (1, 1), (1, 2)]
+        text, _ = runner.open(ids, places, count + seed)
+        texts.append((ids, places, count + seed))
+        works.append(Work(text, ids, places, ("all", "last", "none")[seed]))
+    works.append(Work(begin(runner, [5])[0], [5], [(0, 0)]))
+    results = runner.step(works)
+    assert results[2] is None
+    wanted = [expected(model, *one) for one in (*texts, ([5], [(0, 0)], 0))]
+    for number, rows in ((0, slice(None)), (1, -1), (3, -1)):
+        logits = results[number]
+        assert logits is not None
+        assert_relative(logits, wanted[number][rows], TOLERANCE)
 
 
 @pytest.mark.parametrize("length", (PAGE_SIZE, 70))

@@ -1,4 +1,4 @@
-// One new column of some texts through a whole model: norms, quantized products, rotary embedding,
+// New columns of some texts through a whole model: norms, quantized products, rotary embedding,
 // attention over the cache, gates, residual sums and the head. Every thread runs the same phases
 // (team.h), nothing is allocated, and the residual stream is fp32.
 // Included once for each instruction set, after weight_only.h.
@@ -42,12 +42,13 @@ class Step {
       });
       join(l.down, b_.inner, l.mlp_out_norm);
     }
+    if (s_.logit_rows == 0) return;
     if (m_.top_query) {
-      prepare(m_.head, b_.x, s_.rows, nothing);
+      prepare(m_.head, b_.x, s_.logit_rows, nothing);
     } else {
-      normalize_into(m_.final_norm, m_.head, s_.rows);
+      normalize_into(m_.final_norm, m_.head, s_.logit_rows);
     }
-    product(m_.head, m_.top_query ? b_.x : b_.normed, s_.logits, s_.rows);
+    product(m_.head, m_.top_query ? b_.x : b_.normed, s_.logits, s_.logit_rows);
   }
 
  private:
@@ -135,41 +136,49 @@ class Step {
   }
 
   void attention(int64_t layer) {
-    const Pieces longest(*std::max_element(s_.lengths, s_.lengths + s_.rows));
+    const bool asks = projected_rows(m_, layer, s_.rows) > s_.rows;
+    if (s_.cache_dtype == kFloat32) return attention_as<kFloat32>(layer, asks);
+    if (s_.cache_dtype == kBFloat16) return attention_as<kBFloat16>(layer, asks);
+    attention_as<kFloat16>(layer, asks);
+  }
+
+  // asks: whether the queries have rows of their own in the fused projection, and are not rotated.
+  template <int Dtype>
+  void attention_as(int64_t layer, bool asks) {
+    const int64_t width = (m_.num_heads + 2 * m_.num_kv_heads) * m_.head_dim;
+    team_.each(s_.rows * m_.num_kv_heads, kHeadPiece, [&](int64_t first, int64_t last) {
+      for (int64_t item = first; item < last; ++item) {
+        const int64_t row = item / m_.num_kv_heads, head = item % m_.num_kv_heads;
+        store_new<Dtype>(m_, s_, layer, row, head, b_.qkv + row * width, !asks);
+      }
+    });
+    const Pieces longest(*std::max_element(s_.visible, s_.visible + s_.rows));
     const int64_t all_tiles = m_.num_heads / heads_at_once(m_);
     int64_t tiles = kShareHeads / heads_at_once(m_);
     const auto shares = [&] { return (all_tiles + tiles - 1) / tiles; };
     while (tiles > 1 && s_.rows * longest.count * shares() < kSharesOfThread * s_.threads) tiles /= 2;
-    const int64_t width = (m_.num_heads + 2 * m_.num_kv_heads) * m_.head_dim;
-    const bool asks = projected_rows(m_, layer, s_.rows) > s_.rows;
-    const auto of = s_.cache_dtype == kFloat32    ? attend<kFloat32>
-                    : s_.cache_dtype == kBFloat16 ? attend<kBFloat16>
-                                                  : attend<kFloat16>;
     team_.each(s_.rows * longest.count * shares(), 1, [&](int64_t first, int64_t last) {
       for (int64_t item = first; item < last; ++item) {
         const int64_t tile = item % shares() * tiles, piece = item / shares() % longest.count;
-        const int64_t row = item / shares() / longest.count;
-        const Pieces pieces(s_.lengths[row]);
+        const int64_t row = item / shares() / longest.count, visible = s_.visible[row];
+        const Pieces pieces(visible);
         if (piece >= pieces.count) continue;
         const int64_t begin = piece * pieces.columns;
-        const bool is_all = pieces.count == 1;
-        const Share share{layer,
-                          row,
-                          tile,
+        const Share share{layer, row,   tile,
                           std::min(tiles, all_tiles - tile),
-                          begin,
-                          std::min(begin + pieces.columns, s_.lengths[row]),
-                          piece == pieces.count - 1};
-        const Projected x{b_.qkv + (asks ? s_.rows + row : row) * width, b_.qkv + row * width, !asks};
+                          begin, std::min(begin + pieces.columns, visible)};
+        const float* qkv = b_.qkv + (asks ? s_.rows + row : row) * width;
         const Partial whole{b_.attended + row * m_.num_heads * m_.head_dim, nullptr, nullptr};
-        of(m_, s_, share, x, is_all, is_all ? whole : partial_at(m_, b_, row, piece));
+        const bool is_all = pieces.count == 1;
+        attend<Dtype>(m_, s_, share, qkv, !asks, is_all,
+                      is_all ? whole : partial_at(m_, b_, row, piece));
       }
     });
   }
 
   // Part of a row of the attention's result, where its columns were cut into pieces.
   void merge_part(int64_t row, int64_t begin, int64_t count) {
-    const Pieces pieces(s_.lengths[row]);
+    const Pieces pieces(s_.visible[row]);
     if (pieces.count == 1) return;
     Partial of[kMostPieces];
     for (int64_t p = 0; p < pieces.count; ++p) of[p] = partial_at(m_, b_, row, p);
@@ -259,6 +268,7 @@ class Step {
   }
 
   static constexpr int64_t kChunkPiece = 4;
+  static constexpr int64_t kHeadPiece = 4;
   static constexpr int64_t kSharesOfThread = 4;  // of the attention: so many even out
 
   const DecodeModel& m_;

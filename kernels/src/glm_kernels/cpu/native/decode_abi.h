@@ -57,19 +57,21 @@ struct DecodeModel {
 
 constexpr int64_t kPageColumns = 64;  // of a cache, worked on at once
 
-// One new column of some texts. A cache is columns [kv heads, head_dim], whose place in it is told by
-// the pages of the row that they belong to.
+// New columns of some texts, one in each row. A cache is columns [kv heads, head_dim]; where those of
+// a row's text are in it, its pages tell. Rows may belong to one text: all columns are stored before
+// any is looked at.
 struct DecodeStep {
   const int64_t* tokens;     // [rows]
-  float* logits;             // [rows, out_features of the head]
+  float* logits;             // of the first rows, [logit_rows, out_features of the head]
   void* const* keys;         // for each layer its cache
   void* const* values;
   const int64_t* positions;  // [rows, 2]: position and block position
   const int64_t* const* pages;  // for each row: the columns where its pages begin in a cache
   const int64_t* lengths;    // [rows]: columns before the new one, which has room in the pages
+  const int64_t* visible;    // [rows]: so many columns are seen, the new one with them
   const int64_t* first;      // [rows]: the first column that a row sees
   void* workspace;           // of decode_workspace(...) bytes, beginning at a cache line
-  int64_t rows;
+  int64_t rows, logit_rows;
   int64_t front;  // of its first columns each row sees so many, whatever `first` is
   int32_t cache_dtype;
   int32_t threads;

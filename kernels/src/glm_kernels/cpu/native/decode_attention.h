@@ -13,13 +13,6 @@ constexpr int64_t kMostHeadDim = 256;
 constexpr int kTileHeads = 4;     // query heads of a key/value head that share its loads, at most
 constexpr float kLowest = -3e38f;  // a score that nothing reaches
 
-// Rounds x to what the cache will hold.
-template <int Dtype>
-inline void round_as_cache(float* x, int64_t count) {
-  for (int64_t i = 0; Dtype == kBFloat16 && i < count; ++i) x[i] = from_bf16(to_bf16(x[i]));
-  for (int64_t i = 0; Dtype == kFloat16 && i < count; ++i) x[i] = from_fp16(to_fp16(x[i]));
-}
-
 template <int Dtype>
 inline void store_cache(const float* x, int64_t count, void* p, int64_t begin) {
   auto* half = static_cast<uint16_t*>(p) + begin;

@@ -57,7 +57,7 @@ inline int64_t projected_rows(const DecodeModel& m, int64_t layer, int64_t rows)
   return m.top_query && layer == m.num_layers - 1 ? 2 * rows : rows;
 }
 
-inline int64_t phase_count(const DecodeModel& m) { return 11 * m.num_layers + 4; }
+inline int64_t phase_count(const DecodeModel& m) { return 12 * m.num_layers + 4; }
 
 // Lays the buffers out from `memory` on; returns the bytes that they take.
 inline int64_t lay_out(const DecodeModel& m, int64_t rows, char* memory, Buffers* buffers) {

@@ -30,13 +30,7 @@ struct HeadPlaces {
   }
 };
 
-// A row's part of the fused projection: where its queries are, and its key and value.
-struct Projected {
-  const float *queries, *qkv;
-  bool rotates;
-};
-
-// A row's columns before the new one, cut into pieces that do not depend on who computes them.
+// A row's columns, cut into pieces that do not depend on who computes them.
 struct Pieces {
   int64_t count, columns;
 
@@ -47,11 +41,32 @@ struct Pieces {
   }
 };
 
+// Where the column `c` of a row's text lies in a cache, for a key/value head.
+inline int64_t place_of(const DecodeModel& m, const DecodeStep& s, int64_t row, int64_t kv_head,
+                        int64_t c) {
+  const int64_t column = s.pages[row][c / kPageColumns] + c % kPageColumns;
+  return (column * m.num_kv_heads + kv_head) * m.head_dim;
+}
+
+// Stores the new key and value of a key/value head of a row.
+//
+// qkv: the row of the fused projection.
+template <int Dtype>
+void store_new(const DecodeModel& m, const DecodeStep& s, int64_t layer, int64_t row,
+               int64_t kv_head, const float* qkv, bool rotates) {
+  const int64_t at = place_of(m, s, row, kv_head, s.lengths[row]);
+  const HeadPlaces places(m, kv_head * (m.num_heads / m.num_kv_heads));
+  float key[kMostHeadDim];
+  std::memcpy(key, qkv + places.key, m.head_dim * sizeof(float));
+  if (rotates) rotate(m, s.positions + 2 * row, key);
+  store_cache<Dtype>(key, m.head_dim, s.keys[layer], at);
+  store_cache<Dtype>(qkv + places.value, m.head_dim, s.values[layer], at);
+}
+
 // What an item of the attention's work is: some tiles of query heads of a row, each of one key/value
 // head, and a piece of the columns.
 struct Share {
   int64_t layer, row, first_tile, tiles, begin, end;
-  bool is_last;  // takes the new column as well
 };
 
 // The softmax of a piece: [num_heads, head_dim] not yet divided by the totals, [num_heads] each.
@@ -64,16 +79,17 @@ struct Partial {
 template <int Dtype, int Heads>
 class Attend {
  public:
-  Attend(const DecodeModel& m, const DecodeStep& s, const Share& share, const Projected& x)
-      : m_(m), s_(s), a_(share), step_(m.num_kv_heads * m.head_dim) {
+  // qkv: the row of the fused projection that has the queries.
+  Attend(const DecodeModel& m, const DecodeStep& s, const Share& share, const float* qkv,
+         bool rotates)
+      : m_(m), s_(s), a_(share) {
     for (int64_t t = 0; t < a_.tiles; ++t) {
       for (int h = 0; h < Heads; ++h) {
-        ask(x.queries + HeadPlaces(m, head(t) + h).query, x.rotates, queries_[t][h]);
+        ask(qkv + HeadPlaces(m, head(t) + h).query, rotates, queries_[t][h]);
         softmax_[t].top[h] = kLowest;
         softmax_[t].total[h] = 0;
         std::memset(softmax_[t].out[h], 0, m.head_dim * sizeof(float));
       }
-      if (a_.is_last) add_new(t, x);
     }
   }
 
@@ -101,32 +117,13 @@ class Attend {
 
   // Where the column `c` of a tile's key/value head lies in the cache.
   int64_t column(int64_t tile, int64_t c) const {
-    const int64_t kv_head = head(tile) / (m_.num_heads / m_.num_kv_heads);
-    const int64_t at = s_.pages[a_.row][c / kPageColumns] + c % kPageColumns;
-    return at * step_ + kv_head * m_.head_dim;
+    return place_of(m_, s_, a_.row, head(tile) / (m_.num_heads / m_.num_kv_heads), c);
   }
 
   void ask(const float* from, bool rotates, float* query) const {
     std::memcpy(query, from, m_.head_dim * sizeof(float));
     if (rotates) rotate(m_, s_.positions + 2 * a_.row, query);
     for (int64_t i = 0; i < m_.head_dim; ++i) query[i] *= m_.score_scale;
-  }
-
-  // The new column; the first tile of a key/value head stores it.
-  void add_new(int64_t tile, const Projected& x) {
-    const int64_t H = m_.head_dim, at = column(tile, s_.lengths[a_.row]);
-    const HeadPlaces places(m_, head(tile));
-    float k_new[kMostHeadDim], v_new[kMostHeadDim];
-    std::memcpy(k_new, x.qkv + places.key, H * sizeof(float));
-    std::memcpy(v_new, x.qkv + places.value, H * sizeof(float));
-    if (x.rotates) rotate(m_, s_.positions + 2 * a_.row, k_new);
-    round_as_cache<Dtype>(k_new, H);
-    round_as_cache<Dtype>(v_new, H);
-    if (head(tile) % (m_.num_heads / m_.num_kv_heads) == 0) {
-      store_cache<Dtype>(k_new, H, s_.keys[a_.layer], at);
-      store_cache<Dtype>(v_new, H, s_.values[a_.layer], at);
-    }
-    over<kFloat32>(tile, k_new, v_new, 0, 1, 0);
   }
 
   // A page at a time, of all tiles: those of a key/value head are near from the second on, and
@@ -139,34 +136,33 @@ class Attend {
         const bool is_last = t + 1 == a_.tiles;
         const int64_t at = column(t, c);
         const int64_t next = !is_last ? column(t + 1, c) : rest < end ? column(0, rest) : at;
-        over<Dtype>(t, s_.keys[a_.layer], s_.values[a_.layer], at, count, next - at);
+        over(t, at, count, next - at);
       }
     }
   }
 
-  template <int Stored>
-  void over(int64_t tile, const void* keys, const void* values, int64_t at, int64_t count,
-            int64_t ahead) {
+  void over(int64_t tile, int64_t at, int64_t count, int64_t ahead) {
+    const int64_t step = m_.num_kv_heads * m_.head_dim;
     float scores[Heads][kPageColumns];
     const float* q[Heads];
     for (int h = 0; h < Heads; ++h) q[h] = queries_[tile][h];
-    score<Stored, Heads>(q, keys, at, step_, count, m_.head_dim, scores, ahead);
+    score<Dtype, Heads>(q, s_.keys[a_.layer], at, step, count, m_.head_dim, scores, ahead);
     weigh<Heads>(softmax_[tile], scores, count, m_.head_dim);
-    gather<Stored, Heads>(softmax_[tile], scores, values, at, step_, count, m_.head_dim, ahead);
+    gather<Dtype, Heads>(softmax_[tile], scores, s_.values[a_.layer], at, step, count, m_.head_dim,
+                         ahead);
   }
 
   const DecodeModel& m_;
   const DecodeStep& s_;
   const Share& a_;
-  const int64_t step_;
   float queries_[kShareHeads / Heads][Heads][kMostHeadDim];
   Softmax<Heads> softmax_[kShareHeads / Heads];
 };
 
 template <int Dtype, int Heads>
-void attend_as(const DecodeModel& m, const DecodeStep& s, const Share& share, const Projected& x,
-               bool is_all, const Partial& partial) {
-  Attend<Dtype, Heads> attend(m, s, share, x);
+void attend_as(const DecodeModel& m, const DecodeStep& s, const Share& share, const float* qkv,
+               bool rotates, bool is_all, const Partial& partial) {
+  Attend<Dtype, Heads> attend(m, s, share, qkv, rotates);
   attend.run();
   attend.finish(is_all, partial);
 }
@@ -178,12 +174,13 @@ inline int64_t heads_at_once(const DecodeModel& m) {
 }
 
 template <int Dtype>
-void attend(const DecodeModel& m, const DecodeStep& s, const Share& share, const Projected& x,
-            bool is_all, const Partial& partial) {
+void attend(const DecodeModel& m, const DecodeStep& s, const Share& share, const float* qkv,
+            bool rotates, bool is_all, const Partial& partial) {
   const int64_t heads = heads_at_once(m);
-  if (heads == 4) return attend_as<Dtype, 4>(m, s, share, x, is_all, partial);
-  if (heads == 2) return attend_as<Dtype, 2>(m, s, share, x, is_all, partial);
-  attend_as<Dtype, 1>(m, s, share, x, is_all, partial);
+  const auto of = heads == 4   ? attend_as<Dtype, 4>
+                  : heads == 2 ? attend_as<Dtype, 2>
+                               : attend_as<Dtype, 1>;
+  of(m, s, share, qkv, rotates, is_all, partial);
 }
 
 // out = columns [begin, begin + count) of the heads of a row, from what its pieces gave.

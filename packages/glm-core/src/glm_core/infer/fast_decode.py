@@ -28,7 +28,7 @@ from glm_core.model.positions import build_rotation
 from glm_core.model.transformer import Block, Transformer
 from glm_core.quantize import QuantizedEmbedding
 from glm_kernels.cpu.decode import CompiledDecoder, unavailable
-from glm_kernels.cpu.decode_pages import PageTable
+from glm_kernels.cpu.decode_pages import RowPages
 from glm_kernels.decode import (
     DecodeShape,
     DecodeWeights,
@@ -157,16 +157,16 @@ class FastDecoder:
         self,
         tokens: Sequence[int],
         places: Sequence[tuple[int, int]],
-        tables: Sequence[PageTable],
-        lengths: Sequence[int],
+        pages: RowPages,
         keys_CKH: Sequence[Tensor],
         values_CKH: Sequence[Tensor],
+        num_logits: int,
     ) -> Tensor:
-        """Adds one column to texts of any lengths; see `CompiledDecoder.step_pages`."""
+        """Adds columns to texts of any lengths; see `CompiledDecoder.step_pages`."""
         self._cover(max(map(max, places)))
         with self._threads.timed() as threads:
             return self._decoder.step_pages(
-                tokens, places, tables, lengths, keys_CKH, values_CKH, threads
+                tokens, places, pages, keys_CKH, values_CKH, threads, num_logits
             )
 
     def _cover(self, position: int) -> None:

@@ -1,4 +1,4 @@
-"""How the columns of a step are computed: one batch of single columns, and longer works alone.
+"""How the columns of a step are computed: those of all texts together, or a long work alone.
 
 Letters: B texts, T new columns of a text, D hidden size, V vocabulary.
 """
@@ -11,12 +11,16 @@ import torch
 from torch import Tensor
 
 from glm_core.attention import Causal, Full, LeftPadded, MaskSpec, PrefixLM
-from glm_core.infer.fast_decode import FastDecoder, fast_decoder
+from glm_core.infer.fast_decode import fast_decoder
 from glm_core.infer.paged.adapters import Adapters
 from glm_core.infer.paged.columns import PagedColumns
+from glm_core.infer.paged.step_rows import StepRows
 from glm_core.infer.paged.store import PageStore
 from glm_core.infer.paged.work import Work
 from glm_core.model.transformer import Transformer
+
+MOST_COLUMNS = 16
+"""A work of more columns is read alone, by the model's own forward."""
 
 
 class Compute:
@@ -37,41 +41,53 @@ class Compute:
         compiled: list[int] = []
         batched: list[int] = []
         for number, work in enumerate(works):
-            if len(work.ids) > 1 or not work.text.columns:
-                results[number] = self._read(work)
-            elif self._fast is None or self._adapters.is_lora(work.text.adapter):
+            if self._is_compiled(work):
+                compiled.append(number)
+            elif len(work.ids) == 1 and work.text.columns:
                 batched.append(number)
             else:
-                compiled.append(number)
+                results[number] = self._read(work)
         for numbers, run in ((compiled, self._run_compiled), (batched, self._run_batch)):
             if numbers:
-                some = [works[number] for number in numbers]
-                for number, logits in zip(numbers, run(some).unbind(), strict=True):
-                    results[number] = works[number].wanted(logits)
+                logits = run([works[number] for number in numbers])
+                for number, one in zip(numbers, logits, strict=True):
+                    results[number] = one
         return results
 
-    def _run_compiled(self, works: Sequence[Work]) -> Tensor:
-        """One column of each text by the compiled step; returns logits, [B, V]."""
-        assert isinstance(self._fast, FastDecoder)
-        num_columns = len(self._store.keys[0])
-        return self._fast.step_pages(
-            [work.ids[0] for work in works],
-            [work.places[0] for work in works],
-            [work.text.table(num_columns) for work in works],
-            [len(work.text.columns) for work in works],
+    def _is_compiled(self, work: Work) -> bool:
+        """Whether the compiled step computes a work: columns of others are as near as its own."""
+        text = work.text
+        is_ready = bool(text.columns) or not text.num_front
+        is_short = len(work.ids) <= MOST_COLUMNS
+        return self._fast is not None and is_ready and is_short and not self._is_lora(work)
+
+    def _is_lora(self, work: Work) -> bool:
+        return self._adapters.is_lora(work.text.adapter)
+
+    def _run_compiled(self, works: Sequence[Work]) -> list[Tensor | None]:
+        """All columns by the compiled step, in one call: a row for each."""
+        assert self._fast is not None
+        rows = StepRows(works, len(self._store.keys[0]))
+        logits_BV = self._fast.step_pages(
+            rows.tokens,
+            rows.places,
+            rows.pages,
             self._store.keys,
             self._store.values,
+            rows.num_logits,
         )
+        return rows.of_works(logits_BV)
 
-    def _run_batch(self, works: Sequence[Work]) -> Tensor:
-        """One column of each text by the model's forward; returns logits, [B, V]."""
+    def _run_batch(self, works: Sequence[Work]) -> list[Tensor | None]:
+        """One column of each text by the model's forward."""
         stored = [len(work.text.columns) for work in works]
         pads = tuple(max(stored) - count for count in stored)
         cache = PagedColumns(self._store, [work.text.pages for work in works], stored, 1)
         mask = LeftPadded(Causal(), pads) if any(pads) else Full()
         with self._adapters.on_rows([work.text.adapter for work in works]):
             hidden_B1D = self._forward(works, mask, cache)
-        return self._model.logits(hidden_B1D[:, -1]).float()
+        rows = self._model.logits(hidden_B1D).float().unbind()
+        return [_wanted(work, row) for work, row in zip(works, rows, strict=True)]
 
     def _read(self, work: Work) -> Tensor | None:
         """The columns of one text."""
@@ -84,8 +100,7 @@ class Compute:
             hidden_1TD = self._forward([work], mask_of(text.prefix_len), cache)
         if work.wants == "none":
             return None
-        hidden = hidden_1TD[0, -1] if work.wants == "last" else hidden_1TD[0]
-        return self._model.logits(hidden).float()
+        return _wanted(work, self._model.logits(hidden_1TD[0, work.num_unasked :]).float())
 
     def _forward(self, works: Sequence[Work], mask: MaskSpec, cache: PagedColumns) -> Tensor:
         """Returns hidden states, [B, T, D]."""
@@ -94,6 +109,13 @@ class Compute:
         places_BT2 = torch.tensor([list(work.places) for work in works], device=device)
         hidden_BTD: Tensor = self._model(ids_BT, places_BT2.transpose(1, 2), mask, cache)
         return hidden_BTD
+
+
+def _wanted(work: Work, logits: Tensor) -> Tensor | None:
+    """Args: logits: of the columns from the first that is wanted on, [., V]."""
+    if work.wants == "none":
+        return None
+    return logits[-1] if work.wants == "last" else logits
 
 
 def mask_of(prefix_len: int) -> MaskSpec:

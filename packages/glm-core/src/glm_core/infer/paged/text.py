@@ -75,6 +75,11 @@ class PagedText:
         return len(self.context)
 
     @property
+    def num_context(self) -> int:
+        """Stored columns that all columns see: a tuned prefix and the context; 0 is causal."""
+        return self.num_front + len(self.context) if self.context else 0
+
+    @property
     def length(self) -> int:
         """Columns of text that the model has read."""
         return max(len(self.columns) - self.num_front, 0)

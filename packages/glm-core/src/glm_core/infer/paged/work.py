@@ -27,11 +27,17 @@ class Work:
     wants: Literal["none", "last", "all"] = "last"
     """Of which columns the logits are asked for."""
 
-    def wanted(self, logits: Tensor) -> Tensor | None:
-        """Returns what is asked for of logits of the last column, [V], or of all, [T, V]."""
-        if self.wants == "none":
-            return None
-        return logits[-1] if self.wants == "last" and logits.dim() == 2 else logits
+    @property
+    def count(self) -> int:
+        """Columns."""
+        return len(self.ids)
+
+    @property
+    def num_unasked(self) -> int:
+        """Columns whose logits nobody wants: the first ones."""
+        if self.wants == "last":
+            return len(self.ids) - 1
+        return len(self.ids) if self.wants == "none" else 0
 
 
 def stack_rows(rows: Sequence[Tensor]) -> Tensor:
