@@ -26,6 +26,8 @@ class ServedModel:
     name: str
     engine: Engine
     chat_format: ChatFormat
+    adapter: str = ""
+    """Name under which the engine has a LoRA or a tuned prefix; empty for the model alone."""
     read_image: ImageReader | None = None
     """For models with eyes."""
     infill: Infill | None = None

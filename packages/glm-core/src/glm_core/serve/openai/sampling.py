@@ -96,6 +96,7 @@ def engine_request(
         grammar=grammar,
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
+        adapter=served.adapter,
         priority=body.priority or 0,
         client=_client(request, body),
         newest_wins=bool(body.newest_wins),
