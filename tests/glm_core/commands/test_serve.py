@@ -10,8 +10,13 @@ import pytest
 
 from glm_core.agent.executor import SandboxUnavailable
 from glm_core.agent.executor.choose import KINDS
+from glm_core.checkpoint.loading import load_model
 from glm_core.cli import main
 from glm_core.commands import serve
+from glm_core.infer import SamplingConfig, layout_for
+from glm_core.infer.blanks import continuation_prompt
+from glm_core.infer.engine import EngineRequest
+from glm_core.testing import write_lora
 
 
 def _parsed(*flags: str) -> argparse.Namespace:
@@ -41,6 +46,54 @@ def test_models_have_names_of_their_own_or_of_their_paths() -> None:
 def test_names_are_refused_when_they_name_no_model(given: list[str], rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         serve.named_models(given)
+
+
+def test_adapters_belong_to_models() -> None:
+    assert serve.named_adapters(["x=./x"], ["a"]) == {"a": {"x": "./x"}}
+    given = ["a:x=./x", "b:x=./y", "a:z=./z"]
+    assert serve.named_adapters(given, ["a", "b"]) == {
+        "a": {"x": "./x", "z": "./z"},
+        "b": {"x": "./y"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        (["x=./x"], "write NAME=FOLDER"),
+        (["c:x=./x"], "one of the models a, b"),
+        (["a:x"], "write NAME=FOLDER"),
+        (["a:=./x"], "write NAME=FOLDER"),
+        (["a:x=./x", "a:x=./y"], "a has two called x"),
+    ],
+)
+def test_adapters_are_refused_when_they_belong_nowhere(given: list[str], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        serve.named_adapters(given, ["a", "b"])
+
+
+def test_model_is_served_once_more_with_each_adapter(tmp_path: Path) -> None:
+    model, tokenizer = load_model("nano-text", progress=False)
+    name = "layers.0.attention.dense"
+    outputs, inputs = model.get_submodule(name).weight.shape
+    write_lora(tmp_path, {name: (4, inputs, outputs)}, seed=1)
+    args = _parsed("--cache-memory", "64MB")
+    args.model = "nano-text"
+    prompt = continuation_prompt("The with statement", tokenizer, layout_for(model.config))
+    with serve.opened(
+        args, "nano", {"tuned": str(tmp_path)}, serve.engine_settings(args)
+    ) as served:
+        assert [(one.name, one.adapter) for one in served] == [
+            ("nano", ""),
+            ("nano:tuned", "tuned"),
+        ]
+        texts = [
+            one.engine.submit(
+                EngineRequest(prompt=prompt, sampling=SamplingConfig(), adapter=one.adapter)
+            ).outcome()
+            for one in served
+        ]
+    assert texts[0].choices[0][0].text != texts[1].choices[0][0].text
 
 
 def test_flags_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

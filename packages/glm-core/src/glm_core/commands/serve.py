@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from glm_core.cli import emit
@@ -30,6 +31,13 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     add_model_arguments(parser, several=True)
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="[MODEL:]NAME=FOLDER",
+        help="LoRA of PEFT or tuned prefix, offered as MODEL:NAME beside the model (repeats)",
+    )
     address = parser.add_argument_group("address")
     address.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")
     address.add_argument("--port", type=int, default=8000, help="0: any (default: %(default)s)")
@@ -96,16 +104,18 @@ def run(args: argparse.Namespace) -> int:
 
     config, engine_config = serve_config(args), engine_settings(args)
     named = named_models(args.model)
+    adapters = named_adapters(args.adapter, list(named))
     with ExitStack() as stack:
         bound = stack.enter_context(bind(config))
-        served = [
-            stack.enter_context(_Opened(args, name, path, engine_config))
-            for name, path in named.items()
-        ]
+        served: list[ServedModel] = []
+        for name, path in named.items():
+            one = argparse.Namespace(**{**vars(args), "model": path})
+            served += stack.enter_context(opened(one, name, adapters[name], engine_config))
         workbench = opened_workbench(args, stack)
         app, url = create_app(served, config, workbench=workbench), url_of(bound)
-        result = {"url": url, "models": list(named)}
-        text = ready_text(list(named), url, bool(config.api_keys))
+        names = [model.name for model in served]
+        result = {"url": url, "models": names}
+        text = ready_text(names, url, bool(config.api_keys))
         serve(app, config, bound, lambda: emit(args, result, text))
     logger.info("stopped")
     return 0
@@ -130,6 +140,29 @@ def named_models(given: list[str]) -> dict[str, str]:
             )
         models[name] = path
     return models
+
+
+def named_adapters(given: list[str], models: list[str]) -> dict[str, dict[str, str]]:
+    """Returns folders by name for each model; `name=folder`, or `model:name=folder`.
+
+    Raises:
+        ValueError: an adapter has no name or no model, or two have the same name.
+    """
+    adapters: dict[str, dict[str, str]] = {model: {} for model in models}
+    for one in given:
+        label, _, folder = one.partition("=")
+        model, colon, name = label.rpartition(":")
+        if not colon and len(models) == 1:
+            model = models[0]
+        if not name or not folder or model not in adapters:
+            raise ValueError(
+                f"--adapter {one}: write NAME=FOLDER, or MODEL:NAME=FOLDER with one of the models "
+                f"{', '.join(models)}"
+            )
+        if name in adapters[model]:
+            raise ValueError(f"--adapter: {model} has two called {name}: give one another name")
+        adapters[model][name] = folder
+    return adapters
 
 
 def opened_workbench(args: argparse.Namespace, stack: ExitStack) -> Workbench:
@@ -202,30 +235,29 @@ def engine_settings(args: argparse.Namespace) -> EngineConfig:
     return EngineConfig(**{name: value for name, value in given.items() if value is not None})
 
 
-class _Opened:
-    """A model that is loaded on entering, and whose engine is closed on leaving."""
+@contextmanager
+def opened(
+    args: argparse.Namespace, name: str, adapters: Mapping[str, str], config: EngineConfig
+) -> Iterator[list[ServedModel]]:
+    """Loads the model that `args.model` names; its engine is closed at the end.
 
-    def __init__(
-        self, args: argparse.Namespace, name: str, path: str, config: EngineConfig
-    ) -> None:
-        self._args = argparse.Namespace(**{**vars(args), "model": path})
-        self._name, self._config = name, config
+    Returns:
+        The model, and once more with each adapter, as `name:adapter`.
+    """
+    from dataclasses import replace
 
-    def __enter__(self) -> ServedModel:
-        from dataclasses import replace
+    from glm_core.chat.transcript import format_or_transcript
+    from glm_core.infer.engine import Engine
+    from glm_core.serve.models import ServedModel
 
-        from glm_core.chat.transcript import format_or_transcript
-        from glm_core.infer.engine import Engine
-        from glm_core.serve.models import ServedModel
-
-        start = time.monotonic()
-        logger.info("loading %s", self._args.model)
-        loaded = load_named_model(self._args)
-        config = replace(self._config, max_request_tokens=loaded.context)
-        self._engine = engine = Engine(loaded.model, loaded.tokenizer, config=config)
+    start = time.monotonic()
+    logger.info("loading %s", args.model)
+    loaded = load_named_model(args)
+    config = replace(config, max_request_tokens=loaded.context)
+    with Engine(loaded.model, loaded.tokenizer, config=config) as engine:
+        for adapter, folder in adapters.items():
+            engine.runner.add_adapter(adapter, folder)
+        logger.info("%s is ready after %.1f s", name, time.monotonic() - start)
         format = format_or_transcript(engine.tokenizer, engine.layout)
-        logger.info("%s is ready after %.1f s", self._name, time.monotonic() - start)
-        return ServedModel(name=self._name, engine=engine, chat_format=format)
-
-    def __exit__(self, *_: object) -> None:
-        self._engine.close()
+        plain = ServedModel(name=name, engine=engine, chat_format=format)
+        yield [plain, *(replace(plain, name=f"{name}:{one}", adapter=one) for one in adapters)]

@@ -75,7 +75,8 @@ class Service:
         notes_of(request)["model"] = served.name
 
     def _stats(self) -> Mapping[str, EngineStats]:
-        return {model.name: model.engine.stats() for model in self.models}
+        """With adapters a model is served under several names, but has one engine."""
+        return {model.name: model.engine.stats() for model in self.models if not model.adapter}
 
 
 def note_outcome(request: Request, outcome: Outcome) -> None:
