@@ -8,17 +8,21 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from fastapi.testclient import TestClient
 
 from glm_core.infer.engine import (
     EngineBusy,
     EngineDraining,
+    EngineFailed,
     RequestCancelled,
     RequestFailed,
     RequestTimedOut,
 )
-from glm_core.serve.errors import add_error_handlers, api_error
+from glm_core.infer.sampling import DamagedLogits
+from glm_core.serve.app import create_app
+from glm_core.serve.errors import ApiError, ClientLeft, api_error
+from glm_core.serve.models import ServedModel
 
 JSON = {"Content-Type": "application/json"}
 
@@ -102,7 +106,8 @@ def test_model_is_named_when_it_is_unknown(http: httpx.Client) -> None:
         (EngineDraining(0.1), 503, ("Retry-After", "1")),
         (RequestTimedOut(5), 504, ("x-should-retry", "false")),
         (RequestCancelled(), 409, ("x-should-retry", "false")),
-        (RequestFailed(ValueError("the weights are damaged")), 500, None),
+        (RequestFailed(DamagedLogits("the weights are damaged")), 500, None),
+        (RequestFailed(ValueError("no token can come next")), 400, None),
         (RequestFailed(RuntimeError("secret")), 500, None),
         (KeyError("secret"), 500, None),
         (ValueError("sampling.top_k is -1: it must be at least 0"), 400, None),
@@ -122,20 +127,45 @@ def test_damage_of_the_model_is_told_and_a_defect_is_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        assert "damaged" in api_error(RequestFailed(ValueError("weights are damaged"))).message
+        assert "damaged" in api_error(RequestFailed(DamagedLogits("weights are damaged"))).message
         assert "log tells why" in api_error(KeyError("secret")).message
     assert "secret" in caplog.text
 
 
-def test_exceptions_of_a_siblings_router_are_answered_in_the_same_shape() -> None:
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (EngineBusy("full", 1), 429, "engine_busy"),
+        (KeyError("secret"), 500, "internal_error"),
+        (EngineFailed("secret"), 500, "engine_failed"),
+        (ClientLeft(), 499, "client_left"),
+        (ValueError("five is too many"), 400, "invalid_value"),
+        (ApiError(418, "no coffee", "teapot"), 418, "teapot"),
+    ],
+)
+def test_exceptions_of_a_siblings_router_are_answered_in_the_same_shape(
+    models: list[ServedModel], error: Exception, status: int, code: str
+) -> None:
     router = APIRouter()
 
     @router.get("/infill")
     async def infill() -> Any:
-        raise EngineBusy("full", 1)
+        raise error
 
-    app = FastAPI()
-    app.include_router(router)
-    add_error_handlers(app)
-    reply = TestClient(app).get("/infill")
-    assert (reply.status_code, reply.json()["error"]["code"]) == (429, "engine_busy")
+    app = create_app(models, routers=[router])
+    with TestClient(app, base_url="http://localhost") as client:
+        reply = client.get("/infill")
+        numbers = client.get("/metrics").text
+    assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
+    assert reply.headers["x-request-id"] and "secret" not in reply.text
+    assert f'path="/infill",status="{status}"' in numbers
+
+
+def test_server_is_not_well_when_an_engine_has_stopped(
+    http: httpx.Client, models: list[ServedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models[0].engine, "_fault", EngineFailed("stopped"))
+    reply = http.get("/health")
+    assert (reply.status_code, reply.json()) == (503, {"status": "failed"})
+    reply = http.post("/v1/completions", json={"model": "nano-text", "prompt": "a"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (500, "engine_failed")

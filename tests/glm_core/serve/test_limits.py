@@ -190,3 +190,22 @@ def test_client_is_dropped_when_it_does_not_read(strict: Running) -> None:
         _until(lambda: any(one.flow.write_paused for one in list(connections)))
         _until(lambda: not connections)  # aborted: else it would wait for the reader
         assert _all_of(connection).count(b"HTTP/1.1 200") < count
+
+
+def test_connection_is_refused_when_too_many_are_open(models: list[ServedModel]) -> None:
+    with (
+        running(models, ServeConfig(port=0, max_connections=2)) as server,
+        _connected(server) as one,
+        _connected(server) as two,
+    ):
+        for connection in (one, two):
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert _reply(connection).startswith(b"HTTP/1.1 200")
+        with _connected(server) as three:
+            refused = _all_of(three)
+            assert refused.startswith(b"HTTP/1.1 503") and b"too_many_connections" in refused
+        two.close()
+        _until(lambda: len(server.server.server_state.connections) == 1)
+        with _connected(server) as four:
+            four.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert _reply(four).startswith(b"HTTP/1.1 200")

@@ -12,7 +12,8 @@ from fastapi import Request
 from starlette.types import Message
 
 from glm_core.infer.engine import EngineBusy
-from glm_core.serve.sse import DONE, ClientLeft, EventStream, event, while_connected
+from glm_core.serve.errors import ClientLeft
+from glm_core.serve.sse import DONE, EventStream, event, while_connected
 
 Sent = list[Message]
 

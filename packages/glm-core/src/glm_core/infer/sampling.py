@@ -127,6 +127,10 @@ class SamplingConfig:
             raise ValueError(f"sampling.{name} is {getattr(self, name)!r}: it must {rule}")
 
 
+class DamagedLogits(ValueError):
+    """The model gave NaN or infinity: nothing that was asked for is to blame."""
+
+
 class Sampler:
     """Chooses the tokens of one request; owns its random generator.
 
@@ -209,7 +213,8 @@ class Sampler:
         """Chooses the next token; the arguments are those of `restrict`.
 
         Raises:
-            ValueError: the model gave NaN or infinity, or nothing is possible.
+            DamagedLogits: the model gave NaN or infinity.
+            ValueError: nothing is possible.
         """
         logits_V = logits_V.detach().float().cpu()
         normalizer = float(logits_V.logsumexp(dim=-1))
@@ -272,7 +277,7 @@ class Sampler:
 
 def _check_finite(normalizer: float) -> None:
     if not np.isfinite(normalizer):
-        raise ValueError(
+        raise DamagedLogits(
             "the model's logits are not finite: the weights are damaged, or overflow in this "
             "dtype (load the model with dtype=torch.float32)"
         )

@@ -25,7 +25,7 @@ class ServeConfig:
     max_body_bytes: int = 32 * MEBIBYTE
     """Largest request."""
     max_connections: int = 1024
-    """Connections and running requests beyond it are refused with 503."""
+    """Connections open at a time; more are refused with 503."""
     header_timeout_s: float = 10.0
     """Longest that a client may take to send a request's headers."""
     body_timeout_s: float = 30.0

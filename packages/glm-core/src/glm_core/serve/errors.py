@@ -12,15 +12,17 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glm_core.infer.engine import (
     EngineBusy,
     EngineDraining,
-    EngineError,
+    EngineFailed,
     RequestCancelled,
     RequestFailed,
     RequestTimedOut,
 )
+from glm_core.infer.sampling import DamagedLogits
 from glm_core.serve.openai.fields import BadField
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,36 @@ class ApiError(Exception):
         return Response(content, self.status, self.headers, "application/json")
 
 
+class ClientLeft(Exception):
+    """The connection was dropped: nobody waits for the answer."""
+
+
+class UnexpectedErrors:
+    """Answers what nobody expected; the innermost layer, so that the others see the answer.
+
+    Args:
+        app: the routers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            if has_begun:
+                raise
+            await api_error(error).response()(scope, receive, send)
+
+
 def retry_after(seconds: float) -> dict[str, str]:
     """Returns the header that says when to ask again, in whole seconds."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}
@@ -120,6 +152,11 @@ def api_error(error: BaseException) -> ApiError:
             )
         case RequestFailed():
             return _failed(error)
+        case EngineFailed():
+            told = "the engine has stopped: the server must be started again"
+            return ApiError(500, told, "engine_failed", kind=SERVER)
+        case ClientLeft():
+            return ApiError(499, "the client has left", "client_left")
         case HTTPException():
             return _http(error)
         case ValueError():
@@ -131,32 +168,28 @@ def api_error(error: BaseException) -> ApiError:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Makes every exception of the app an answer in OpenAI's shape."""
+    """Makes every exception of the app an answer in OpenAI's shape; to be called before other
+    layers are added."""
 
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, RequestValidationError) and not _is_json(request):
             error = ApiError(415, "the body must be announced as application/json", "not_json")
         return api_error(error).response()
 
-    for kind in (
-        ApiError,
-        RequestValidationError,
-        HTTPException,
-        EngineError,
-        ValueError,
-        Exception,
-    ):
+    for kind in (ApiError, RequestValidationError, HTTPException):  # the others come through
         app.add_exception_handler(kind, handle)
+    app.add_middleware(UnexpectedErrors)
 
 
 def _failed(error: RequestFailed) -> ApiError:
     cause = error.cause
+    if isinstance(cause, ValueError) and not isinstance(cause, DamagedLogits):
+        return ApiError(400, str(cause), "cannot_answer")  # what was asked for excludes everything
     logger.error("the model could not answer a request", exc_info=cause)
-    if isinstance(cause, ValueError):  # written for people, for example that weights are damaged
+    if isinstance(cause, DamagedLogits):
         return ApiError(500, str(cause), "model_failed", kind=SERVER)
-    return ApiError(
-        500, "the model failed: the server's log tells why", "model_failed", kind=SERVER
-    )
+    told = "the model failed: the server's log tells why"
+    return ApiError(500, told, "model_failed", kind=SERVER)
 
 
 def _http(error: HTTPException) -> ApiError:

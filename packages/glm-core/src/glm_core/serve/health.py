@@ -18,6 +18,8 @@ async def health(request: Request) -> JSONResponse:
     if service.is_draining:
         headers = retry_after(service.config.retry_after_s)
         return JSONResponse({"status": "draining"}, 503, headers)
+    if any(model.engine.has_failed for model in service.models):
+        return JSONResponse({"status": "failed"}, 503)
     return JSONResponse({"status": "ready"})
 
 

@@ -135,7 +135,7 @@ def ready_text(names: Sequence[str], url: str, has_key: bool) -> str:
 def _uvicorn_config(app: FastAPI, config: ServeConfig) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=protocol_class(config.header_timeout_s, config.send_timeout_s),
+        http=protocol_class(config.max_connections, config.header_timeout_s, config.send_timeout_s),
         loop="asyncio",
         ws="none",
         lifespan="off",
@@ -144,6 +144,5 @@ def _uvicorn_config(app: FastAPI, config: ServeConfig) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=config.max_connections,
         timeout_graceful_shutdown=1,
     )

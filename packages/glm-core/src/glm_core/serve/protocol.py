@@ -13,16 +13,20 @@ from glm_core.serve.errors import ApiError
 Protocol = type[H11Protocol]
 
 
-def protocol_class(header_timeout_s: float, send_timeout_s: float) -> Protocol:
+def protocol_class(
+    max_connections: int, header_timeout_s: float, send_timeout_s: float
+) -> Protocol:
     """Returns the protocol for a server.
 
     Args:
+        max_connections: open at a time; more are refused.
         header_timeout_s: seconds from the first byte of a request (of the first one: from the
             connection on) within which its headers must have come.
         send_timeout_s: seconds that a client may leave an answer unread.
     """
 
     class Limited(_Limited):
+        MAX_CONNECTIONS = max_connections
         HEADER_TIMEOUT_S = header_timeout_s
         SEND_TIMEOUT_S = send_timeout_s
 
@@ -30,6 +34,7 @@ def protocol_class(header_timeout_s: float, send_timeout_s: float) -> Protocol:
 
 
 class _Limited(H11Protocol):
+    MAX_CONNECTIONS = 0
     HEADER_TIMEOUT_S = 0.0
     SEND_TIMEOUT_S = 0.0
 
@@ -40,6 +45,9 @@ class _Limited(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.MAX_CONNECTIONS:
+            told = f"{self.MAX_CONNECTIONS} connections are open: ask again later"
+            self._refuse(ApiError(503, told, "too_many_connections"))
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -12,15 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from glm_core.serve.errors import api_error
+from glm_core.serve.errors import ClientLeft, api_error
 
 Result = TypeVar("Result")
 DONE = b"data: [DONE]\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-
-class ClientLeft(Exception):
-    """The connection was dropped: nobody waits for the answer."""
 
 
 def event(data: Any) -> bytes:

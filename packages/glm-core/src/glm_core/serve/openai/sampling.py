@@ -85,6 +85,12 @@ def engine_request(
             compile_grammar(grammar, served.tokenizer)  # kept: the engine finds it compiled
         except ValueError as error:
             raise BadField("response_format", str(error)) from error
+    largest = served.engine.config.max_running
+    if choices > largest:
+        raise BadField(
+            "n" if (body.n or 1) > largest else "best_of",
+            f"asks for {choices} answers: this server makes at most {largest} together",
+        )
     most = min(max_tokens, room_for(prompt, served, where))
     sampling = sampling_of(body, most, defaults)
     timeout_s = request.app.state.service.config.request_timeout_s
