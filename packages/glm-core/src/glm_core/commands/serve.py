@@ -256,7 +256,7 @@ def opened(
     config = replace(config, max_request_tokens=loaded.context)
     with Engine(loaded.model, loaded.tokenizer, config=config) as engine:
         for adapter, folder in adapters.items():
-            engine.runner.add_adapter(adapter, folder)
+            engine.add_adapter(adapter, folder)
         logger.info("%s is ready after %.1f s", name, time.monotonic() - start)
         format = format_or_transcript(engine.tokenizer, engine.layout)
         plain = ServedModel(name=name, engine=engine, chat_format=format)
