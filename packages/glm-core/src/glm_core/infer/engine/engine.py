@@ -98,7 +98,8 @@ class Engine:
         self._added: list[Job | Embedding] = []
         self._dropped: list[Job | Embedding] = []
         self._is_draining = self._is_closing = False
-        self._fault: EngineError | None = None
+        self._fault = ""
+        """Why the engine has stopped; empty while it has not."""
         self._thread = threading.Thread(target=self._run, name="glm-engine", daemon=True)
         self._thread.start()
 
@@ -186,11 +187,9 @@ class Engine:
         """
         with self._wanted:
             self._is_draining = True
-            finished = self._wanted.wait_for(
-                lambda: self._is_idle or self._fault is not None, timeout_s
-            )
+            finished = self._wanted.wait_for(lambda: self._is_idle or bool(self._fault), timeout_s)
         self.close()
-        return finished and self._fault is None
+        return finished and not self._fault
 
     def close(self) -> None:
         """Cancels everything and stops the thread; more calls do nothing."""
@@ -211,8 +210,8 @@ class Engine:
         self.close()
 
     def _check_open(self) -> None:
-        if self._fault is not None:
-            raise self._fault
+        if self._fault:
+            raise EngineFailed(self._fault)
         if self._is_draining:
             raise EngineDraining(_RETRY_AFTER_DRAINING_S)
 
@@ -271,7 +270,7 @@ class Engine:
             self._end_all()
         except BaseException as error:
             logger.exception("the engine has stopped")
-            self._fail(EngineFailed(f"the engine has stopped: {error!r}"))
+            self._fail(f"the engine has stopped: {error!r}")
 
     def _end_all(self) -> None:
         """Cancels everything."""
@@ -285,7 +284,7 @@ class Engine:
             self._embeddings.end(embedding, error)
         self._tell()
 
-    def _fail(self, fault: EngineError) -> None:
+    def _fail(self, fault: str) -> None:
         """Tells everybody that nothing more will come; the pages stay as they are."""
         with self._wanted:
             self._fault = fault
@@ -293,7 +292,7 @@ class Engine:
             tickets += [one.ticket for one in (*self._added, *self._embeddings.queue)]
             for ticket in tickets:
                 if not ticket.is_done:
-                    ticket.settle(fault)
+                    ticket.settle(EngineFailed(fault))
             self._wanted.notify_all()
         wake(tickets)
 

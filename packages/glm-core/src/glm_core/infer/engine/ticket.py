@@ -112,7 +112,7 @@ class Pending(Generic[Result]):
 
     def _checked(self) -> Result:
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # each time anew, or it grows
         assert self._result is not None
         return self._result
 
