@@ -339,6 +339,8 @@ def test_prompt_is_found_in_the_cache_the_second_time(client: openai.OpenAI) -> 
     ("changes", "param", "reason"),
     [
         ({"messages": []}, "messages", "at least 1"),
+        ({"messages": [{"role": "user", "content": "a" * 10**6}]}, "messages", "1,000,000 char"),
+        ({"messages": [5] * 10**6}, "messages[0]", "valid dict"),
         ({"messages": [{"role": "wizard", "content": ""}]}, "messages[0].role", "one of system"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "text or a list"),
         ({"messages": [{"role": "assistant", "content": "?"}]}, "messages", "after nobody"),

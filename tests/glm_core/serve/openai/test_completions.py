@@ -235,6 +235,9 @@ def test_async_client_gets_what_the_other_gets(client: openai.OpenAI) -> None:
         ({"fill": True, "prompt": "[tMASK]"}, "prompt", "unknown marker"),
         ({"fill": True, "prompt": [1, 2]}, "fill", "the prompt is tokens"),
         ({"prompt": "word " * 1100}, "prompt", "context holds 1024"),
+        ({"prompt": "word " * 10**6}, "prompt", "5,000,000 characters"),
+        ({"prompt": "a", "suffix": "b" * 10**6}, "prompt", "1,000,000 characters"),
+        ({"prompt": [1.5] * 10**6}, "prompt", "valid string"),
         ({"stop_token_ids": [10**7]}, "stop_token_ids", "names the id"),
     ],
 )

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits.add_argument(
         "--cache-memory", metavar="SIZE", help="of keys and values, such as 2GB (half the free)"
     )
-    limits.add_argument("--max-body", metavar="SIZE", help="largest request (32MiB)")
+    limits.add_argument("--max-body", metavar="SIZE", help="largest request (16MiB)")
     limits.add_argument("--request-timeout", type=float, metavar="SECONDS", help="(600)")
     limits.add_argument(
         "--drain-timeout",

@@ -22,7 +22,7 @@ class ServeConfig:
     """Web pages of these origins may use the server from a browser."""
     allowed_hosts: tuple[str, ...] = ()
     """Names besides localhost by which a loopback server may be called."""
-    max_body_bytes: int = 32 * MEBIBYTE
+    max_body_bytes: int = 16 * MEBIBYTE
     """Largest request."""
     max_connections: int = 1024
     """Connections open at a time; more are refused with 503."""

@@ -15,6 +15,8 @@ from glm_core.serve.errors import ApiError
 from glm_core.serve.openai.convert import ImageReader
 from glm_core.tokenizer.protocol import Tokenizer
 
+_CHARS_PER_TOKEN = 256
+"""More than the longest tokens have (128 spaces): what is longer is refused unread."""
 Infill = Callable[[str, str], Prompt]
 """Makes a prompt of the texts before and behind the place where the answer goes."""
 
@@ -47,6 +49,26 @@ class ServedModel:
     def context(self) -> int:
         """Tokens that prompt and answer may take together."""
         return self.engine.max_request_tokens
+
+    def check_length(self, num_chars: int, where: str) -> None:
+        """Refuses a text that is far too long before it is read into tokens, which takes its time.
+
+        Args:
+            num_chars: of the text.
+            where: the field that it came from.
+
+        Raises:
+            ApiError: no tokenizer could make so few tokens of it that they fit.
+        """
+        most = self.context * _CHARS_PER_TOKEN
+        if num_chars > most:
+            raise ApiError(
+                400,
+                f"{where} has {num_chars:,} characters but the context holds {self.context} "
+                f"tokens, never more than {most:,} characters: shorten it",
+                "context_length_exceeded",
+                param=where,
+            )
 
     @cached_property
     def abilities(self) -> dict[str, bool]:

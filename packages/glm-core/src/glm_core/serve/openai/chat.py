@@ -205,6 +205,7 @@ def _asked(
     )
     demand = demand_of(fields, format)
     messages = chat_messages(body.messages, format, served.read_image)
+    served.check_length(sum(len(message.content) for message in messages), "messages")
     try:
         ids = format.encode(messages, tokenizer, demand.tools)
     except ValueError as error:

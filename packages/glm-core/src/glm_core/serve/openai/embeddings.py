@@ -38,13 +38,10 @@ async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
         )
     num_tokens = sum(map(len, texts))
     notes_of(request)["prompt_tokens"] = num_tokens
-    data = [
-        {"object": "embedding", "index": index, "embedding": _told(vector, body.encoding_format)}
-        for index, vector in enumerate(vectors_ND)
-    ]
     usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
-    told = {"object": "list", "data": data, "model": served.name, "usage": usage}
-    return JSONResponse(told)
+    told = {"object": "list", "model": served.name, "usage": usage}
+    format = body.encoding_format
+    return await prepared(lambda: JSONResponse(told | {"data": _data(vectors_ND, format)}))
 
 
 def _texts(body: EmbeddingRequest, served: ServedModel) -> list[list[int]]:
@@ -56,6 +53,7 @@ def _texts(body: EmbeddingRequest, served: ServedModel) -> list[list[int]]:
         where = "input" if isinstance(body.input, str) else f"input[{index}]"
         if not one:
             raise BadField(where, "is empty: give it some text")
+        served.check_length(len(one), where)
         try:
             ids = text_ids(one, served.tokenizer)
         except ValueError as error:
@@ -72,6 +70,13 @@ def _texts(body: EmbeddingRequest, served: ServedModel) -> list[list[int]]:
             )
         texts.append(ids)
     return texts
+
+
+def _data(vectors_ND: Any, format: str | None) -> list[dict[str, Any]]:
+    return [
+        {"object": "embedding", "index": index, "embedding": _told(vector_D, format)}
+        for index, vector_D in enumerate(vectors_ND)
+    ]
 
 
 def _told(vector: Any, format: str | None) -> list[float] | str:

@@ -47,6 +47,8 @@ def prompts_of(body: CompletionRequest, served: ServedModel) -> list[Asked]:
         BadField: one of them cannot be used.
     """
     given = listed(body.prompt)
+    texts = [one for one in (*given, body.suffix) if isinstance(one, str)]
+    served.check_length(max(map(len, texts), default=0), "prompt")
     if not given or len(given) > MAX_CHOICES:
         raise BadField("prompt", f"holds {len(given)} prompts: it must be 1 to {MAX_CHOICES}")
     if body.suffix and len(given) > 1:

@@ -18,6 +18,11 @@ _NAME = Annotated[str, Field(min_length=1, max_length=256)]
 _TOKEN = Annotated[int, Field(ge=0, lt=2**31)]
 _BIAS = Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]
 _STOP = Annotated[str, Field(min_length=1, max_length=1024)]
+_TEXTS = Annotated[list[str], Field(fail_fast=True)]
+_TOKENS = Annotated[list[_TOKEN], Field(fail_fast=True)]
+_OBJECTS = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
+"""Lists whose first fault is enough: a body of a million faults would take seconds to describe."""
+_Texts = str | _TEXTS | _TOKENS | Annotated[list[_TOKENS], Field(fail_fast=True)]
 _PENALTY = Field(None, ge=-MAX_PENALTY, le=MAX_PENALTY)
 
 
@@ -49,7 +54,7 @@ class Generation(Asked):
     top_p: float | None = Field(None, ge=0, le=1)
     presence_penalty: float | None = _PENALTY
     frequency_penalty: float | None = _PENALTY
-    logit_bias: dict[str, _BIAS] | None = Field(None, description="By token id")
+    logit_bias: dict[str, _BIAS] | None = Field(None, max_length=4096, description="By token id")
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: _STOP | Annotated[list[_STOP], Field(max_length=MAX_STOPS)] | None = None
 
@@ -64,7 +69,9 @@ class Generation(Asked):
     )
 
     store: Literal[False] | None = Field(None, description="Nothing is stored")
-    metadata: dict[str, str] | None = Field(None, description="Taken, and without effect")
+    metadata: dict[str, str] | None = Field(
+        None, max_length=64, description="Taken, and without effect"
+    )
     service_tier: Literal["auto", "default"] | None = None
     safety_identifier: str | None = Field(None, description="Taken, and without effect")
     prompt_cache_key: str | None = Field(None, description="Without effect: prefixes are reused")
@@ -73,15 +80,15 @@ class Generation(Asked):
 class ChatRequest(Generation):
     """`POST /v1/chat/completions`."""
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    messages: _OBJECTS = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1, lt=2**31)
     max_tokens: int | None = Field(None, ge=1, lt=2**31, description="As max_completion_tokens")
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    tools: list[dict[str, Any]] | None = Field(None, max_length=128)
+    tools: _OBJECTS | None = Field(None, max_length=128)
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    functions: list[dict[str, Any]] | None = Field(None, max_length=128)
+    functions: _OBJECTS | None = Field(None, max_length=128)
     function_call: Literal["none", "auto"] | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     modalities: list[Literal["text"]] | None = None
@@ -90,7 +97,7 @@ class ChatRequest(Generation):
 class CompletionRequest(Generation):
     """`POST /v1/completions`."""
 
-    prompt: str | list[str] | list[_TOKEN] | list[list[_TOKEN]]
+    prompt: _Texts
     suffix: str | None = Field(None, description="Text behind the answer")
     max_tokens: int | None = Field(None, ge=0, lt=2**31, description="16; 0 only with echo")
     echo: bool | None = Field(None, description="The prompt stands before the answer")
@@ -103,6 +110,6 @@ class CompletionRequest(Generation):
 class EmbeddingRequest(Asked):
     """`POST /v1/embeddings`."""
 
-    input: str | list[str] | list[_TOKEN] | list[list[_TOKEN]]
+    input: _Texts
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1, description="Only the model's own number")
