@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -192,3 +194,22 @@ def test_no_thread_and_no_page_is_left_when_threads_submit_and_leave(
     ended = ("finished", "cancelled", "timed_out", "failed")
     assert sum(stats.counters[name] for name in ended) == len(tickets)
     assert threading.active_count() == before
+
+
+def test_an_engine_keeps_nothing_of_requests_that_have_ended(
+    build_model: Build, tokenizer: ByteBPETokenizer, ask: Ask
+) -> None:
+    with Engine(build_model(), tokenizer) as engine:
+        longest = engine.submit(ask("The", engine.layout, {"max_new_tokens": 60}, timeout_s=60.0))
+        ended = [
+            engine.submit(ask("A", engine.layout, {"max_new_tokens": 1}, timeout_s=3600.0))
+            for _ in range(5)
+        ]
+        for ticket in ended:
+            ticket.outcome()
+        remembered = [weakref.ref(ticket) for ticket in ended]
+        del ended, ticket
+        longest.outcome()
+        engine.drain()
+        gc.collect()
+        assert [one() for one in remembered] == [None] * 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,13 +56,11 @@ class Job:
         self._samplers = samplers
         self._num_cached = 0
         self._arrived = time.monotonic()
-        self._started = self._read = self._first_token = self._arrived
-
-    @property
-    def deadline(self) -> float | None:
+        self.deadline = self._arrived + (
+            math.inf if request.timeout_s is None else request.timeout_s
+        )
         """When it is given up, in seconds of the monotonic clock."""
-        timeout_s = self.request.timeout_s
-        return None if timeout_s is None else self._arrived + timeout_s
+        self._started = self._read = self._first_token = self._arrived
 
     @property
     def is_started(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from bisect import insort
 from collections.abc import Iterator, Sequence
@@ -75,7 +74,6 @@ class Scheduler:
         """Whether the first of the queue must wait until something ends."""
         self._rows: list[Row] = []
         self._reading: list[Job] = []
-        self._deadlines: list[tuple[float, int, Job]] = []
 
     @property
     def is_idle(self) -> bool:
@@ -92,8 +90,6 @@ class Scheduler:
         """Puts a request into the queue."""
         insort(self.waiting, job, key=lambda one: one.order)
         self._is_full = self._is_full and self.waiting[0] is not job
-        if job.deadline is not None:
-            heapq.heappush(self._deadlines, (job.deadline, job.order[1], job))
 
     def end(self, job: Job, result: Outcome | EngineError) -> None:
         """Takes a request out, wherever it is, and tells its ticket; nothing when it has ended."""
@@ -123,14 +119,9 @@ class Scheduler:
 
     def _expire(self) -> None:
         now = time.monotonic()
-        while self._deadlines:
-            deadline, _, job = self._deadlines[0]
-            if deadline > now and not job.ticket.is_done:
-                return
-            heapq.heappop(self._deadlines)
-            timeout_s = job.request.timeout_s
-            assert timeout_s is not None
-            self.end(job, RequestTimedOut(timeout_s))
+        for job in [*self.running, *self.waiting]:
+            if job.deadline <= now:
+                self.end(job, RequestTimedOut(job.request.timeout_s or 0.0))
 
     def _start(self) -> None:
         """Starts waiting requests in their order while there is room for the next one."""

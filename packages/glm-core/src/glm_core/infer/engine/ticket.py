@@ -19,6 +19,10 @@ Result = TypeVar("Result")
 _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
+def _nothing() -> None:
+    """There is nothing left to cancel."""
+
+
 class _Bell:
     """Who waits for something: threads, and futures of asyncio loops. The lock is always held."""
 
@@ -109,6 +113,7 @@ class Pending(Generic[Result]):
                 self._error = result
             else:
                 self._result = result
+            self._cancel = _nothing  # the request's data need not wait for the ticket to go
 
     def _checked(self) -> Result:
         if self._error is not None:
