@@ -86,20 +86,7 @@ def model_of_products(
 
 def transformers(job: Mapping[str, Any]) -> tuple[About, Round]:
     """transformers' GLM: `generate`, or one call for a prompt; bf16; fp32 where we run in fp32."""
-    from transformers import GlmConfig, GlmForCausalLM
-
-    config = shape_config(job["shape"], job["layers"])
-    dtype, name = (torch.float32, "fp32") if job["bits"] == 32 else (torch.bfloat16, "bf16")
-    with torch.device("meta"):
-        model: Any = GlmForCausalLM(GlmConfig(**peer_settings(config)))
-    model = model.to(dtype).eval()
-    fill_(model)
-    model.tie_weights()
-    # its buffers are tables, on the meta device too
-    model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
-    count = sum(p.nbytes for p in model.parameters())
-    if not config.tie_embeddings:
-        count -= model.get_input_embeddings().weight.nbytes
+    model, about = transformers_model(job)
     batch, prompt = job["batch"], job["prompt"]
     ids = torch.ones(batch, prompt or SHORT_PROMPT, dtype=torch.int64)
 
@@ -115,8 +102,26 @@ def transformers(job: Mapping[str, Any]) -> tuple[About, Round]:
             model(ids, use_cache=True, logits_to_keep=1)
         return float(batch * prompt / (time.perf_counter() - start))
 
-    about = {"weights": name, "activations": name, "bytes": count}
     return about, read if prompt else write
+
+
+def transformers_model(job: Mapping[str, Any]) -> tuple[Any, About]:
+    """transformers' GLM with random weights, and what these are."""
+    from transformers import GlmConfig, GlmForCausalLM
+
+    config = shape_config(job["shape"], job["layers"])
+    dtype, name = (torch.float32, "fp32") if job["bits"] == 32 else (torch.bfloat16, "bf16")
+    with torch.device("meta"):
+        model: Any = GlmForCausalLM(GlmConfig(**peer_settings(config)))
+    model = model.to(dtype).eval()
+    fill_(model)
+    model.tie_weights()
+    # its buffers are tables, on the meta device too
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
+    count = sum(p.nbytes for p in model.parameters())
+    if not config.tie_embeddings:
+        count -= model.get_input_embeddings().weight.nbytes
+    return model, {"weights": name, "activations": name, "bytes": count}
 
 
 def read_memory(job: Mapping[str, Any]) -> tuple[About, Round]:

@@ -78,8 +78,8 @@ class Environment:
         # pip's cache would hand out what it compiled before, with whatever flags that was
         install = ["-m", "pip", "install", "--no-cache-dir", "--no-binary", package, self.compiled]
         if not (
-            self._run([sys.executable, "-m", "venv", str(self.folder)])
-            and self._run([str(self.python), *install, *self.requirements])
+            self.run([sys.executable, "-m", "venv", str(self.folder)])
+            and self.run([str(self.python), *install, *self.requirements])
         ):
             return f"installing it failed, as {self.log} tells"
         (self.folder / STAMP).write_text(json.dumps(self._recipe()), encoding="utf-8")
@@ -93,8 +93,8 @@ class Environment:
             "variables": dict(self.variables),
         }
 
-    def _run(self, command: Sequence[str]) -> bool:
-        """Runs a command into the log, with a line about it now and then."""
+    def run(self, command: Sequence[str]) -> bool:
+        """Runs a command into the log, with a line about it now and then; whether it succeeded."""
         kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
         started = shown = time.monotonic()
         with self.log.open("a", encoding="utf-8") as log:

@@ -58,9 +58,9 @@ def ggml_contender(job: Mapping[str, Any], config: TransformerConfig) -> Contend
     environment = environment_of(peer, job["amx"])
     assert environment is not None
     script = "llama_worker.py" if peer == LLAMA_CPP else "chatglm_cpp_worker.py"
-    settings = json.dumps(_settings(config))
+    settings = json.dumps(settings_of(config))
     command = [str(environment.python), str(Path(__file__).parent / script), settings]
-    reason = _unlike_chatglm(config)
+    reason = unlike_chatglm(config)
     if reason:
         reason = f"its chatglm has no {reason}"
     elif peer == CHATGLM_CPP:
@@ -68,7 +68,8 @@ def ggml_contender(job: Mapping[str, Any], config: TransformerConfig) -> Contend
     return Contender(job, command, reason=reason or environment.reason())
 
 
-def _settings(config: TransformerConfig) -> dict[str, Any]:
+def settings_of(config: TransformerConfig) -> dict[str, Any]:
+    """What the peers' scripts are told of a model."""
     return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -85,7 +86,8 @@ def _settings(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def _unlike_chatglm(config: TransformerConfig) -> str:
+def unlike_chatglm(config: TransformerConfig) -> str:
+    """What the peers' chatglm architecture does not have of a model; empty when it has all."""
     if config.norm != Norm.rmsnorm:
         return "LayerNorm"
     if config.activation != Activation.swiglu:

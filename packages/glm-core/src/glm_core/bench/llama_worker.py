@@ -3,7 +3,8 @@
     python llama_worker.py '{"vocab_size": ...}' '{"variant": "Q4_0", "tokens": 16, ...}'
 
 Writes a GGUF file of the shape with random weights, unless it is there already, and serves rounds
-as contender.py says.
+as contender.py says. Of a job with `"only": "write"` it prints the file's path and ends: that is
+for llama.cpp's server.
 """
 
 # mypy: disable-error-code="import-not-found, untyped-decorator"
@@ -54,7 +55,7 @@ def write_model(shape: dict[str, Any], variant: str, path: Path) -> None:
     writer.add_rope_dimension_count(shape["rotary_dim"])
     writer.add_rope_freq_base(shape["rope_theta"])
     writer.add_vocab_size(shape["vocab_size"])
-    writer.add_tokenizer_model("none")
+    add_vocabulary(writer, shape.get("vocabulary"))
     numbers = np.random.default_rng(0)
     matrices = {"token_embd": (shape["vocab_size"], hidden)}
     if not shape["tie_embeddings"]:
@@ -80,6 +81,21 @@ def write_model(shape: dict[str, Any], variant: str, path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def add_vocabulary(writer: gguf.GGUFWriter, path: str | None) -> None:
+    """Tokens of a JSON file, as vocabulary.py writes it; without one the model has no texts."""
+    if path is None:
+        writer.add_tokenizer_model("none")
+        return
+    pieces = json.loads(Path(path).read_text(encoding="utf-8"))
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([text for text, _ in pieces])
+    writer.add_token_scores([0.0] * len(pieces))
+    writer.add_token_types([kind for _, kind in pieces])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(False)
 
 
 def fitting(variant: str, columns: int) -> gguf.GGMLQuantizationType:
@@ -174,15 +190,25 @@ def silent(level: int, text: bytes, data: Any) -> None:
         sys.stderr.write(text.decode(errors="replace"))
 
 
-def main() -> None:
-    shape, job = json.loads(sys.argv[1]), json.loads(sys.argv[2])
-    folder = Path(shape.pop("folder"))
+def model_file(shape: dict[str, Any], job: dict[str, Any]) -> Path:
+    """The model's file, written if it is not there yet."""
+    folder = Path(shape["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{job['shape']}-{shape['num_layers']}-{job['variant']}.gguf"
+    name = f"{job['shape']}-{shape['num_layers']}-{job['variant']}"
+    path = folder / f"{name}{'-words' if 'vocabulary' in shape else ''}.gguf"
     if not path.exists():
         partial = path.with_suffix(".partial")
         write_model(shape, job["variant"], partial)
         partial.replace(path)
+    return path
+
+
+def main() -> None:
+    shape, job = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+    path = model_file(shape, job)
+    if job.get("only") == "write":
+        print(path)
+        return
     model = Model(path, job)
     about = {"weights": job["variant"], "activations": "fp32; 8 bits in products"}
     print(json.dumps(about | {"bytes": path.stat().st_size}), flush=True)

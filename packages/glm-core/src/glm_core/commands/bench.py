@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glm_core.cli import emit, make_folder
-from glm_core.commands import bench_kernels
+from glm_core.commands import bench_kernels, bench_serve
 
 if TYPE_CHECKING:
     from glm_core.train.trainer_config import Precision
@@ -26,7 +26,10 @@ EXAMPLE = """\
   glm bench decode --model-shape 10m --against transformers --bits 32
   glm bench kernels --dtype fp32 --dtype bf16 --csv docs/benchmarks/kernels.csv
   glm bench kernels --only linear_int4,rms_norm --rounds 20 --dtype fp32
-  glm bench kernels --tune   # once per device"""
+  glm bench kernels --tune   # once per device
+  glm bench serve --setup-peers --csv docs/benchmarks/serve.csv   # against llama.cpp's server
+  glm bench serve --model-shape 10m --layers 6 --streams 1,8 --against ""
+  glm bench serve --soak 10000"""
 
 SHAPES = ("10m", "50m", "vocab65k")
 RELEASED = ("chatglm-6b", "chatglm2-6b", "glm-4-9b")
@@ -34,6 +37,11 @@ ROUNDS = 5
 DEFAULTS: dict[str, dict[str, int]] = {
     "decode": {"layers": 0, "bits": 4, "tokens": 16},
     "kernels": {"rounds": 9},
+    "serve": {
+        "layers": bench_serve.LAYERS,
+        "tokens": bench_serve.TOKENS,
+        "rounds": bench_serve.ROUNDS,
+    },
     "offload": {"layers": 12, "bits": 16, "tokens": 8},
 }
 """What a flag is where it is not given, by what is measured."""
@@ -47,18 +55,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the flags."""
     parser.add_argument(
         "what",
-        choices=("train", "profile", "checkpoint", "offload", "decode", "kernels"),
+        choices=("train", "profile", "checkpoint", "offload", "decode", "kernels", "serve"),
         help="train: tokens/s and peak memory; profile: what our step spends its time in; "
         "checkpoint: time and peak memory of converting and loading a released shape; "
         "offload: tokens/s and peak memory by the number of layers that stay in memory; "
         "decode: tokens/s with quantized weights against llama.cpp and others; "
-        "kernels: every kernel against torch, torch.compile and the memory's bandwidth",
+        "kernels: every kernel against torch, torch.compile and the memory's bandwidth; "
+        "serve: our server under load against llama.cpp's, and its soak",
     )
     parser.add_argument("--shape", action="append", choices=SHAPES, help="default: all of them")
     parser.add_argument("--mode", action="append", choices=("eager", "compiled"))
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument(
-        "--rounds", type=int, help=f"measured rounds of each contender ({ROUNDS}; kernels: 9)"
+        "--rounds",
+        type=int,
+        help=f"measured rounds of each contender ({ROUNDS}; kernels: 9; serve: 3)",
     )
     parser.add_argument("--steps", type=int, default=3, help="training steps in a round")
     parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
@@ -70,39 +81,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers",
         type=int,
-        help="how many there are; offload: 12, decode: all of the shape's, with --prompt 8 at most",
+        help="how many there are; offload: 12, decode: all of the shape's, with --prompt 8 at "
+        "most; serve: 2",
     )
     parser.add_argument(
         "--bits", type=int, choices=(32, 16, 8, 4), help="of a weight; offload: 16, decode: 4"
     )
     parser.add_argument(
-        "--tokens", type=int, help="offload: written in each setting; decode: in each round"
+        "--tokens",
+        type=int,
+        help="offload: written in each setting; decode: in each round; serve: in each answer (64)",
     )
     _add_decode_arguments(parser)
     bench_kernels.add_arguments(parser)
+    bench_serve.add_arguments(parser)
 
 
 def _add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model-shape", default="chatglm3-6b", help="decode: a published model, 10m or 50m"
+        "--model-shape",
+        default="chatglm3-6b",
+        help="decode, serve: a published model, 10m or 50m",
     )
     parser.add_argument(
         "--against",
         help="decode: which of llama.cpp, chatglm.cpp, torch-int4 and transformers (all but "
-        "chatglm.cpp), with commas between; cuda: compiled-int4 and compiled-bf16 (both)",
+        "chatglm.cpp), with commas between; cuda: compiled-int4 and compiled-bf16 (both); serve: "
+        "llama.cpp and transformers (both)",
     )
     parser.add_argument(
         "--setup-peers",
         action="store_true",
         help="decode: first install llama.cpp and chatglm.cpp, where --against names them and they "
-        "are missing, into throw-away environments below .bench/ (with pip; needs a C++ compiler)",
+        "are missing, into throw-away environments below .bench/ (with pip; needs a C++ compiler); "
+        "serve: llama.cpp, and build its server from the same sources",
     )
     parser.add_argument("--batch", type=int, default=1, help="decode: texts written together")
     parser.add_argument(
         "--prompt",
         type=int,
         metavar="TOKENS",
-        help="decode: measure reading a prompt of so many tokens, not writing",
+        help="decode: measure reading a prompt of so many tokens, not writing; serve: mean number "
+        "of tokens of a prompt (128)",
     )
     parser.add_argument(
         "--no-amx", action="store_true", help="decode: no contender may use the processor's AMX"
@@ -116,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     from glm_core.train.precision import resolve_precision
     from glm_core.train.trainer_config import Precision
 
-    for name in ("rounds", "steps", "layers", "tokens", "batch", "prompt"):
+    for name in ("rounds", "steps", "layers", "tokens", "batch", "prompt", "soak"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}: it must be at least 1")
@@ -140,6 +160,8 @@ def run(args: argparse.Namespace) -> int:
         return _decode(args, threads)
     if args.what == "kernels":
         return bench_kernels.run(args, threads)
+    if args.what == "serve":
+        return bench_serve.run(args, threads)
     precision = resolve_precision(Precision(args.precision), torch.device("cpu"))
     measure = _train if args.what == "train" else _profile
     return measure(args, precision, threads)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
@@ -42,6 +43,7 @@ class Metrics:
             registry=registry,
             buckets=_SECONDS,
         )
+        self._tasks = Gauge("glm_http_tasks", "Tasks of the server's loop now", registry=registry)
         registry.register(_EngineCollector(read_stats))
 
     def count(self, path: str, method: str, status: int, seconds: float) -> None:
@@ -51,7 +53,8 @@ class Metrics:
         self._seconds.labels(path).observe(seconds)
 
     def text(self) -> bytes:
-        """Returns everything in Prometheus' text format."""
+        """Returns everything in Prometheus' text format; called in the server's loop."""
+        self._tasks.set(len(asyncio.all_tasks()))
         return generate_latest(self._registry)
 
 

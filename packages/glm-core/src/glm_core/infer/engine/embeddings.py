@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from glm_core.infer.engine.errors import EngineError, RequestFailed
+from glm_core.infer.engine.stats import Recorder
 from glm_core.infer.engine.ticket import Pending
 from glm_core.infer.paged import Runner
 
@@ -32,13 +33,15 @@ class Embeddings:
 
     Args:
         runner: the model.
+        recorder: is told how texts ended.
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, recorder: Recorder) -> None:
         self.queue: deque[Embedding] = deque()
         self.changed: list[Pending[Tensor]] = []
         """Tickets that have something new since `step` began."""
         self._runner = runner
+        self._recorder = recorder
 
     def step(self) -> None:
         """Computes the next vector."""
@@ -59,4 +62,5 @@ class Embeddings:
             return
         self.queue.remove(embedding)
         embedding.ticket.settle(result)
+        self._recorder.ended(result)
         self.changed.append(embedding.ticket)

@@ -83,7 +83,7 @@ class Engine:
             tokenizer.vocab_size,
             self._recorder,
         )
-        self._embeddings = Embeddings(self.runner)
+        self._embeddings = Embeddings(self.runner, self._recorder)
         self._intake = Intake(
             self._scheduler,
             tokenizer,

@@ -102,7 +102,7 @@ class Scheduler:
             self._stop(job, keep=not isinstance(result, RequestFailed))
         job.ticket.settle(result)
         self.changed[job.ticket] = None
-        self._recorder.ended(job, result)
+        self._recorder.ended(result)
 
     def step(self) -> None:
         """Lets the model read one more column of every answer, and a piece of the prompts."""

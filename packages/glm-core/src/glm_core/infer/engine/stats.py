@@ -8,6 +8,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from glm_core.infer.engine.errors import EngineError, RequestCancelled, RequestTimedOut
 from glm_core.infer.engine.request import Outcome
 
@@ -137,9 +139,11 @@ class Recorder:
         self.counters["completion_tokens"] += 1
         self.rate.add(1, now)
 
-    def ended(self, job: Job, result: Outcome | EngineError) -> None:
-        """Notes how a request ended."""
+    def ended(self, result: Outcome | Tensor | EngineError) -> None:
+        """Notes how a request ended, for an answer or for vectors."""
         match result:
+            case Tensor():
+                self.counters["finished"] += 1
             case Outcome(usage=usage):
                 self.counters["finished"] += 1
                 self.counters["prompt_tokens"] += usage.prompt

@@ -1,0 +1,1 @@
+"""`glm bench serve`: our server under load, against llama.cpp's, and its soak."""
