@@ -79,6 +79,9 @@ def url(running: tuple[Scripted, str]) -> str:
     return running[1]
 
 
+SharedPage = tuple["Watched", "Page"]
+
+
 class Watched:
     """Pages of one test, and what they must not do."""
 
@@ -132,3 +135,20 @@ def watched(context: BrowserContext, url: str) -> Iterator[Watched]:
 @pytest.fixture
 def page(watched: Watched, scripted: Scripted, url: str) -> Page:
     return watched.open(url)
+
+
+@pytest.fixture(scope="module")
+def shared(context: BrowserContext, running: tuple[Scripted, str]) -> Iterator[SharedPage]:
+    watched = Watched(context)
+    yield watched, watched.open(running[1])
+    watched.close()
+
+
+@pytest.fixture
+def shared_page(shared: SharedPage, scripted: Scripted, url: str) -> Iterator[Page]:
+    """One page for all tests of a file, with a new conversation for each: loading takes longest."""
+    watched, page = shared
+    page.emulate_media(color_scheme="light")
+    page.get_by_role("button", name="New conversation").first.click()
+    yield page
+    watched.check(url)

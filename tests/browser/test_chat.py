@@ -16,95 +16,101 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
-def test_answer_is_shown_when_it_was_streamed(page: Page, scripted: Scripted) -> None:
+def test_answer_is_shown_when_it_was_streamed(shared_page: Page, scripted: Scripted) -> None:
     scripted.say("Hi", "Hello ", "**there**", ".")
-    assert "Hello there." in ask_and_wait(page, "Hi")
-    assert last_answer(page).locator("strong").inner_text() == "there"
+    assert "Hello there." in ask_and_wait(shared_page, "Hi")
+    assert last_answer(shared_page).locator("strong").inner_text() == "there"
     (asked,) = scripted.requests
     assert asked["messages"] == [{"role": "user", "content": "Hi"}]
     assert asked["stream"] is True
     assert not {"temperature", "top_p", "seed"} & asked.keys()  # the server's own
 
 
-def test_conversation_is_sent_again_when_it_goes_on(page: Page, scripted: Scripted) -> None:
+def test_conversation_is_sent_again_when_it_goes_on(shared_page: Page, scripted: Scripted) -> None:
     scripted.say("one", "1")
     scripted.say("two", "2")
-    ask_and_wait(page, "one")
-    ask_and_wait(page, "two")
+    ask_and_wait(shared_page, "one")
+    ask_and_wait(shared_page, "two")
     roles = [(one["role"], one["content"]) for one in scripted.requests[1]["messages"]]
     assert roles == [("user", "one"), ("assistant", "1"), ("user", "two")]
 
 
-def test_writing_stops_when_escape_is_pressed(page: Page, scripted: Scripted) -> None:
+def test_writing_stops_when_escape_is_pressed(shared_page: Page, scripted: Scripted) -> None:
     scripted.answers["go"] = endless()
-    ask(page, "go")
-    page.get_by_text("word word word").wait_for()
-    page.keyboard.press("Escape")
-    wait_until_done(page)
-    assert "Stopped." in last_answer(page).inner_text()
+    ask(shared_page, "go")
+    shared_page.get_by_text("word word word").wait_for()
+    shared_page.keyboard.press("Escape")
+    wait_until_done(shared_page)
+    assert "Stopped." in last_answer(shared_page).inner_text()
     assert scripted.cut.wait(5)  # the server is told by the dropped connection
-    assert box(page).is_enabled()
+    assert box(shared_page).is_enabled()
 
 
-def test_writing_stops_when_the_button_is_clicked(page: Page, scripted: Scripted) -> None:
+def test_writing_stops_when_the_button_is_clicked(shared_page: Page, scripted: Scripted) -> None:
     scripted.answers["go"] = endless()
-    ask(page, "go")
-    page.get_by_text("word word").wait_for()
-    page.get_by_role("button", name="Stop").click()
-    wait_until_done(page)
+    ask(shared_page, "go")
+    shared_page.get_by_text("word word").wait_for()
+    shared_page.get_by_role("button", name="Stop").click()
+    wait_until_done(shared_page)
     assert scripted.cut.wait(5)
-    page.get_by_role("button", name="Send").wait_for()
+    shared_page.get_by_role("button", name="Send").wait_for()
 
 
-def test_answer_is_replaced_when_it_is_tried_again(page: Page, scripted: Scripted) -> None:
+def test_answer_is_replaced_when_it_is_tried_again(shared_page: Page, scripted: Scripted) -> None:
     scripted.say("q", "first")
-    ask_and_wait(page, "q")
+    ask_and_wait(shared_page, "q")
     scripted.say("q", "second")
-    page.get_by_role("button", name="Try again").click()
-    last_answer(page).get_by_text("second").wait_for()
-    assert answers(page).count() == 1
+    shared_page.get_by_role("button", name="Try again").click()
+    last_answer(shared_page).get_by_text("second").wait_for()
+    assert answers(shared_page).count() == 1
     assert [len(one["messages"]) for one in scripted.requests] == [1, 1]
 
 
-def test_last_message_is_edited_when_up_is_pressed(page: Page, scripted: Scripted) -> None:
+def test_last_message_is_edited_when_up_is_pressed(shared_page: Page, scripted: Scripted) -> None:
     scripted.say("wrong", "a")
     scripted.say("right", "b")
-    ask_and_wait(page, "wrong")
-    box(page).press("ArrowUp")
-    editor = page.get_by_label("Edit message", exact=True).and_(page.locator("textarea"))
+    ask_and_wait(shared_page, "wrong")
+    box(shared_page).press("ArrowUp")
+    editor = shared_page.get_by_label("Edit message", exact=True).and_(
+        shared_page.locator("textarea")
+    )
     assert editor.input_value() == "wrong"
     editor.fill("right")
     editor.press("Enter")
-    last_answer(page).get_by_text("b", exact=True).wait_for()
-    assert answers(page).count() == 1
+    last_answer(shared_page).get_by_text("b", exact=True).wait_for()
+    assert answers(shared_page).count() == 1
     assert scripted.requests[1]["messages"] == [{"role": "user", "content": "right"}]
 
 
-def test_edit_changes_nothing_when_it_is_left_with_escape(page: Page, scripted: Scripted) -> None:
+def test_edit_changes_nothing_when_it_is_left_with_escape(
+    shared_page: Page, scripted: Scripted
+) -> None:
     scripted.say("kept", "a")
-    ask_and_wait(page, "kept")
-    box(page).press("ArrowUp")
-    page.keyboard.press("Escape")
-    assert page.get_by_label("You").inner_text().strip() == "kept"
-    assert page.evaluate("document.activeElement.id") == "composer"
+    ask_and_wait(shared_page, "kept")
+    box(shared_page).press("ArrowUp")
+    shared_page.keyboard.press("Escape")
+    assert shared_page.get_by_label("You").inner_text().strip() == "kept"
+    assert shared_page.evaluate("document.activeElement.id") == "composer"
 
 
-def test_line_is_broken_when_shift_enter_is_pressed(page: Page, scripted: Scripted) -> None:
-    box(page).fill("a")
-    box(page).press("Shift+Enter")
-    box(page).press_sequentially("b")
-    box(page).press("Enter")
-    wait_until_done(page)
+def test_line_is_broken_when_shift_enter_is_pressed(shared_page: Page, scripted: Scripted) -> None:
+    box(shared_page).fill("a")
+    box(shared_page).press("Shift+Enter")
+    box(shared_page).press_sequentially("b")
+    box(shared_page).press("Enter")
+    wait_until_done(shared_page)
     assert scripted.requests[0]["messages"][0]["content"] == "a\nb"
 
 
-def test_enter_does_not_send_when_a_word_is_being_composed(page: Page, scripted: Scripted) -> None:
-    box(page).fill("ni")
-    page.evaluate(
+def test_enter_does_not_send_when_a_word_is_being_composed(
+    shared_page: Page, scripted: Scripted
+) -> None:
+    box(shared_page).fill("ni")
+    shared_page.evaluate(
         "document.getElementById('composer').dispatchEvent("
         "new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
     )
-    assert box(page).input_value() == "ni"
+    assert box(shared_page).input_value() == "ni"
     assert scripted.requests == []
 
 
@@ -122,6 +128,15 @@ def test_settings_are_sent_when_they_were_changed(page: Page, scripted: Scripted
     assert asked["messages"][0] == {"role": "system", "content": "Be brief."}
     wanted = {"temperature": 0.3, "top_k": 5, "max_tokens": 77, "seed": 3, "stop": ["END", "###"]}
     assert {name: asked[name] for name in wanted} == wanted
+
+
+def test_settings_stay_when_the_page_is_loaded_again(page: Page, scripted: Scripted) -> None:
+    open_settings(page).get_by_label("System prompt").fill("Be brief.")
+    page.reload()
+    assert open_settings(page).get_by_label("System prompt").input_value() == "Be brief."
+    page.keyboard.press("Escape")
+    ask_and_wait(page, "q")
+    assert scripted.requests[0]["messages"][0]["content"] == "Be brief."
 
 
 def test_default_is_used_again_when_a_slider_is_reset(page: Page, scripted: Scripted) -> None:
@@ -145,15 +160,15 @@ def test_default_is_used_again_when_a_slider_is_reset(page: Page, scripted: Scri
     ids=["busy", "draining", "refused", "broken off", "cut"],
 )
 def test_trouble_is_told_when_the_server_has_some(
-    page: Page, scripted: Scripted, answer: Answer, told: str
+    shared_page: Page, scripted: Scripted, answer: Answer, told: str
 ) -> None:
     scripted.answers["q"] = answer
-    text = ask_and_wait(page, "q")
+    text = ask_and_wait(shared_page, "q")
     assert told in text
     assert "".join(map(str, answer.pieces)) in text  # what came is kept
     scripted.say("q", "now it works")
-    last_answer(page).get_by_role("button", name="Try again").first.click()
-    last_answer(page).get_by_text("now it works").wait_for()
+    last_answer(shared_page).get_by_role("button", name="Try again").first.click()
+    last_answer(shared_page).get_by_text("now it works").wait_for()
 
 
 def test_page_recovers_when_the_server_was_gone(page: Page, scripted: Scripted) -> None:

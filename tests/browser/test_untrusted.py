@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import Watched
+from .conftest import SharedPage
 from .scripted import Scripted
 from .steps import ask_and_wait, last_answer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import Page
 
 HOSTILE = {
     "script": "<script>window.hit=1;alert(1)</script>",
@@ -36,6 +35,7 @@ HOSTILE = {
     "open fence": "```python\n<img src=x onerror=window.hit=1>",
     "open link": "[text](javascript:window.hit=1",
     "entity": "&lt;img src=x onerror=window.hit=1&gt; &#0; &#xD800; &#99999999;",
+    "formula": r"\(<img src=x onerror=window.hit=1>\) $$<script>hit=1</script>$$",
     "title": '[a](https://example.org "x\\" onmouseover=window.hit=1")',
 }
 ALLOWED = (
@@ -44,63 +44,47 @@ ALLOWED = (
 ).split()
 
 
-@pytest.fixture(scope="module")
-def watched(context: BrowserContext) -> Iterator[Watched]:
-    """One page for all tests of this file: most are about one answer."""
-    opened = Watched(context)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def shared(watched: Watched, running: tuple[Scripted, str]) -> Page:
-    return watched.open(running[1])
-
-
-@pytest.fixture
-def page(watched: Watched, shared: Page, scripted: Scripted, url: str) -> Iterator[Page]:
-    shared.get_by_role("button", name="New conversation").first.click()
-    yield shared
-    watched.check(url)
-
-
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_text_stays_text_when_it_would_be_markup(page: Page, scripted: Scripted, text: str) -> None:
+def test_text_stays_text_when_it_would_be_markup(
+    shared_page: Page, scripted: Scripted, text: str
+) -> None:
     scripted.say("q", *text, "\n\nthe end")  # one character at a time: every unfinished state too
-    ask_and_wait(page, "q")
-    tags = last_answer(page).evaluate(
+    ask_and_wait(shared_page, "q")
+    tags = last_answer(shared_page).evaluate(
         "node => [...node.querySelectorAll('*')].map(one => one.tagName.toUpperCase())"
     )
     assert set(tags) <= set(ALLOWED)
-    handlers = last_answer(page).evaluate(
+    handlers = last_answer(shared_page).evaluate(
         "node => [...node.querySelectorAll('*')].flatMap(one => one.getAttributeNames())"
         ".filter(name => name.startsWith('on') || name === 'srcdoc' || name === 'style')"
     )
     assert handlers == []
-    for link in last_answer(page).locator("a").all():
+    for link in last_answer(shared_page).locator("a").all():
         assert str(link.get_attribute("href")).startswith("https://example.org")
         assert link.get_attribute("rel") == "noopener noreferrer nofollow"
         assert link.get_attribute("target") == "_blank"
-    for link in last_answer(page).locator("a, code, p").all():
+    for link in last_answer(shared_page).locator("a, code, p").all():
         link.dispatch_event("mouseover")
-    assert page.evaluate("window.hit") is None
+    assert shared_page.evaluate("window.hit") is None
 
 
-def test_user_sees_what_was_written_when_it_is_markup(page: Page, scripted: Scripted) -> None:
+def test_user_sees_what_was_written_when_it_is_markup(
+    shared_page: Page, scripted: Scripted
+) -> None:
     scripted.say("q", HOSTILE["image"])
-    assert HOSTILE["image"] in ask_and_wait(page, "q")
+    assert HOSTILE["image"] in ask_and_wait(shared_page, "q")
 
 
-def test_own_message_stays_text_when_it_is_markup(page: Page, scripted: Scripted) -> None:
-    ask_and_wait(page, HOSTILE["image"])
-    assert page.get_by_label("You").locator("img").count() == 0
-    assert page.locator(".is-current .entry-title").inner_text() == HOSTILE["image"]
+def test_own_message_stays_text_when_it_is_markup(shared_page: Page, scripted: Scripted) -> None:
+    ask_and_wait(shared_page, HOSTILE["image"])
+    assert shared_page.get_by_label("You").locator("img").count() == 0
+    assert shared_page.locator(".is-current .entry-title").inner_text() == HOSTILE["image"]
 
 
-def test_reordering_is_shown_when_a_text_holds_it(page: Page, scripted: Scripted) -> None:
+def test_reordering_is_shown_when_a_text_holds_it(shared_page: Page, scripted: Scripted) -> None:
     scripted.say("q", "if access \u202e⁦ admin\u2069\n\n```python\nif x:  # \u202e hidden\n```")
-    ask_and_wait(page, "q")
-    marks = last_answer(page).locator(".invisible").all_inner_texts()
+    ask_and_wait(shared_page, "q")
+    marks = last_answer(shared_page).locator(".invisible").all_inner_texts()
     assert marks == ["RLO", "LRI", "PDI", "RLO"]
 
 
@@ -109,17 +93,18 @@ def test_reordering_is_shown_when_a_text_holds_it(page: Page, scripted: Scripted
     ["x" * 50_000, "word " * 20_000, "*" * 15_000, "[" * 15_000, "> " * 8_000, "- " * 3_000 + "x"],
     ids=["line", "words", "stars", "brackets", "quotes", "lists"],
 )
-def test_page_stays_alive_when_a_text_is_extreme(page: Page, scripted: Scripted, text: str) -> None:
-    scripted.say("q", text)
-    ask_and_wait(page, "q")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    scripted.say("next", "fine")
-    assert "fine" in ask_and_wait(page, "next")
-
-
-def test_policy_forbids_more_when_the_page_itself_tries(
-    watched: Watched, page: Page, scripted: Scripted
+def test_page_stays_alive_when_a_text_is_extreme(
+    shared_page: Page, scripted: Scripted, text: str
 ) -> None:
+    scripted.say("q", text)
+    ask_and_wait(shared_page, "q")
+    assert shared_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    scripted.say("next", "fine")
+    assert "fine" in ask_and_wait(shared_page, "next")
+
+
+def test_policy_forbids_more_when_the_page_itself_tries(shared: SharedPage) -> None:
+    watched, page = shared
     tries = {
         "element": "document.body.innerHTML = '<b>x</b>'",
         "script": "document.body.append(Object.assign(document.createElement('script'), "
@@ -138,7 +123,7 @@ def test_policy_forbids_more_when_the_page_itself_tries(
     watched.hosts.discard("example.org")
 
 
-def test_import_is_tamed_when_a_file_is_hostile(page: Page, tmp_path: Path) -> None:
+def test_import_is_tamed_when_a_file_is_hostile(shared_page: Page, tmp_path: Path) -> None:
     pictures = [{"url": "https://example.org/leak.png", "name": "x"}, {"url": "javascript:hit=1"}]
     steps = [{"kind": "text", "text": 5}, {"kind": "call", "result": {"pictures": ["//x.org/a"]}}]
     messages = [
@@ -148,9 +133,9 @@ def test_import_is_tamed_when_a_file_is_hostile(page: Page, tmp_path: Path) -> N
     ]
     path = tmp_path / "hostile.json"
     path.write_text(json.dumps({"messages": messages, "title": ["x"], "sampling": {"top_k": "a"}}))
-    page.get_by_label("Conversations to import").set_input_files(path)
-    page.get_by_text("hello").wait_for()
-    assert page.locator(".messages img").count() == 0
+    shared_page.get_by_label("Conversations to import").set_input_files(path)
+    shared_page.get_by_text("hello").wait_for()
+    assert shared_page.locator(".messages img").count() == 0
 
 
 def test_page_starts_when_its_storage_is_damaged(page: Page, scripted: Scripted) -> None:

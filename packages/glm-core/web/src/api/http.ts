@@ -60,7 +60,6 @@ async function troubleOf(response: Response): Promise<ServerTrouble> {
   const seconds = Number.isFinite(retry) && retry > 0 ? Math.ceil(retry) : undefined;
   switch (response.status) {
     case 401:
-    case 403:
       needsKey.value = true;
       return new ServerTrouble("key", apiKey.value ? "The server refused this API key." : "The server asks for an API key.");
     case 429:

@@ -113,7 +113,9 @@ async function begin(
   const sources = await bestPassages(conversation.documents, asked, budget, signal);
   if (sources.length) set({ sources });
   const told = toldOf(conversation, messages, sourcesText(sources));
-  return conversation.usesTools && canUseTools.value
+  // An agent is asked in words: a picture goes to the model alone.
+  const isText = question?.role === "user" && !question.pictures.length;
+  return isText && conversation.usesTools && canUseTools.value
     ? agentAnswer(conversation, id, told, signal)
     : plainAnswer(id, told, conversation.sampling, signal);
 }

@@ -4,16 +4,19 @@
  * page only, over http, https and mailto.
  */
 
-import { Lexer, type Token, type Tokens } from "marked";
+import { Marked, type Token, type Tokens } from "marked";
 import { Component, type ComponentChild, type ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
 import { CodeBlock } from "./code";
+import { mathBlock, mathInline } from "./math";
 import { decoded, safeLink, shown } from "./text";
 
 /** Beyond these a text is shown as it is: reading and drawing it would stall the page. */
 const MAX_CHARS = 200_000;
 const MAX_LINE = 20_000;
 const MAX_DEPTH = 40;
+
+const reader = new Marked({ gfm: true, breaks: true }, { extensions: [mathBlock, mathInline] });
 
 export function Markdown({ text }: { text: string }) {
   const tokens = useMemo(() => read(text), [text]);
@@ -30,7 +33,7 @@ export function Markdown({ text }: { text: string }) {
 function read(text: string): Token[] | undefined {
   if (text.length > MAX_CHARS || text.split("\n").some((line) => line.length > MAX_LINE)) return undefined;
   try {
-    const tokens = new Lexer({ gfm: true, breaks: true }).lex(text);
+    const tokens = reader.lexer(text);
     return isShallow(tokens, MAX_DEPTH) ? tokens : undefined;
   } catch (error) {
     if (error instanceof RangeError) return undefined; // thousands of quotes in each other
@@ -74,6 +77,8 @@ function block(token: Token): ComponentChild {
       return listOf(token as Tokens.List);
     case "table":
       return tableOf(token as Tokens.Table);
+    case "math":
+      return <pre class="math">{shown(token.raw.trim())}</pre>;
     case "html":
       return <p>{shown(token.raw.trimEnd())}</p>;
     case "paragraph":
@@ -139,6 +144,10 @@ function inline(token: Token): ComponentChild {
       return <br />;
     case "codespan":
       return <code dir="ltr">{shown((token as Tokens.Codespan).text)}</code>;
+    case "math":
+      return <code class="math">{shown(token.raw)}</code>;
+    case "checkbox":
+      return null; // the list item has drawn it
     case "escape":
       return shown((token as Tokens.Escape).text);
     case "link":

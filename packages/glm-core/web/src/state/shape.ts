@@ -1,7 +1,7 @@
 /** Reads conversations from JSON that may come from anywhere: an older page, a file, a person. */
 
 import { newId } from "./ids";
-import type { AnswerMessage, Conversation, Document, Message, Sampling, Source, State, Step, UserMessage } from "./types";
+import type { AnswerMessage, Conversation, Document, Message, Sampling, Settings, Source, State, Step, UserMessage } from "./types";
 
 type Raw = Record<string, unknown>;
 
@@ -36,11 +36,19 @@ export function readConversation(data: unknown): Conversation | undefined {
     title: text(from.title).slice(0, 200),
     isNamed: from.isNamed === true,
     changed: count(from.changed) || Date.now(),
+    ...readSettings(from),
+    messages: list(from.messages, readMessage),
+    documents: list(from.documents, readDocument),
+  };
+}
+
+/** Returns the settings that the data tells of; the defaults for what it does not. */
+export function readSettings(data: unknown): Settings {
+  const from = raw(data);
+  return {
     system: text(from.system),
     sampling: readSampling(raw(from.sampling)),
     usesTools: from.usesTools === true,
-    messages: list(from.messages, readMessage),
-    documents: list(from.documents, readDocument),
   };
 }
 

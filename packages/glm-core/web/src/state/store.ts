@@ -2,11 +2,12 @@
 
 import { batch, computed, signal } from "@preact/signals";
 import { newId } from "./ids";
-import { readConversation } from "./shape";
-import type { AnswerMessage, Conversation, Message } from "./types";
+import { readConversation, readSettings } from "./shape";
+import type { AnswerMessage, Conversation, Message, Settings } from "./types";
 
 const PREFIX = "glm.conversation.";
 const CURRENT = "glm.current";
+const SETTINGS = "glm.settings";
 const WRITE_AFTER_MS = 400;
 /** Large conversations are written less often: at most this share of the time goes into it. */
 const WRITE_SHARE = 0.05;
@@ -29,9 +30,7 @@ function newConversation(): Conversation {
     title: "",
     isNamed: false,
     changed: Date.now(),
-    system: "",
-    sampling: {},
-    usesTools: false,
+    ...readSettings(parsed(localStorage.getItem(SETTINGS))),
     messages: [],
     documents: [],
   };
@@ -47,8 +46,12 @@ function load(): Conversation[] {
 }
 
 function parse(stored: string): Conversation | undefined {
+  return readConversation(parsed(stored));
+}
+
+function parsed(stored: string | null): unknown {
   try {
-    return readConversation(JSON.parse(stored));
+    return JSON.parse(stored ?? "null");
   } catch {
     return undefined;
   }
@@ -59,13 +62,19 @@ export function open(id: string): void {
   localStorage.setItem(CURRENT, id);
 }
 
-/** Shows an empty conversation with the settings of the one before. */
+/** Shows an empty conversation with the settings that were chosen last. */
 export function startNew(): void {
-  const { system, sampling, usesTools } = current.value;
   batch(() => {
-    blank.value = { ...newConversation(), system, sampling, usesTools };
+    blank.value = newConversation();
     open(blank.value.id);
   });
+}
+
+/** Changes the settings of a conversation and of those that are begun after it. */
+export function changeSettings(id: string, changes: Partial<Settings>): void {
+  const { system, sampling, usesTools } = { ...(find(id) ?? blank.value), ...changes };
+  localStorage.setItem(SETTINGS, JSON.stringify({ system, sampling, usesTools }));
+  change(id, changes);
 }
 
 /** Changes a conversation; the first change of a blank one adds it to the list. */

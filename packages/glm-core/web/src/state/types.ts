@@ -81,15 +81,19 @@ export interface Sampling {
   stop?: string[];
 }
 
-export interface Conversation {
+/** How answers are made; a new conversation begins with those of the one before. */
+export interface Settings {
+  system: string;
+  sampling: Sampling;
+  usesTools: boolean;
+}
+
+export interface Conversation extends Settings {
   id: string;
   title: string;
   /** Whether the user chose the title. */
   isNamed: boolean;
   changed: number;
-  system: string;
-  sampling: Sampling;
-  usesTools: boolean;
   messages: Message[];
   documents: Document[];
 }

@@ -1,7 +1,7 @@
 import { needsKey } from "../api/http";
 import { canUseTools, workbench } from "../api/models";
 import { isSettingsOpen } from "../state/look";
-import { change, current } from "../state/store";
+import { changeSettings, current } from "../state/store";
 import type { Sampling } from "../state/types";
 import { IconButton } from "./icons";
 
@@ -31,10 +31,10 @@ const RANGES: Range[] = [
 export function Settings() {
   if (!isSettingsOpen.value) return null;
   const { id, system, sampling } = current.value;
-  const set = (changes: Sampling): void => change(id, { sampling: { ...sampling, ...changes } });
+  const set = (changes: Sampling): void => changeSettings(id, { sampling: { ...sampling, ...changes } });
   const reset = (name: keyof Sampling): void => {
     const { [name]: _, ...rest } = sampling;
-    change(id, { sampling: rest });
+    changeSettings(id, { sampling: rest });
   };
   return (
     <>
@@ -51,7 +51,7 @@ export function Settings() {
             rows={4}
             value={system}
             placeholder="How the model should answer"
-            onInput={(event) => change(id, { system: event.currentTarget.value })}
+            onInput={(event) => changeSettings(id, { system: event.currentTarget.value })}
           />
         </label>
         <ToolSwitch />
@@ -75,7 +75,7 @@ export function Settings() {
           />
         </label>
         <div class="settings-foot">
-          <button type="button" class="quiet" onClick={() => change(id, { sampling: {} })}>
+          <button type="button" class="quiet" onClick={() => changeSettings(id, { sampling: {} })}>
             Reset sampling
           </button>
           <button type="button" class="quiet" onClick={() => (needsKey.value = true)}>
@@ -92,7 +92,7 @@ function ToolSwitch() {
   if (!canUseTools.value) return null;
   return (
     <label class="tick">
-      <input type="checkbox" checked={usesTools} onChange={() => change(id, { usesTools: !usesTools })} />
+      <input type="checkbox" checked={usesTools} onChange={() => changeSettings(id, { usesTools: !usesTools })} />
       <span>
         Tools
         <small>The model may use what this server offers: {workbench.value.tools.join(", ")}.</small>
