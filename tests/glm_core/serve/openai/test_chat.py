@@ -294,6 +294,37 @@ def test_conversation_goes_on_with_a_tools_result(client: openai.OpenAI) -> None
     assert after.usage.prompt_tokens > before.usage.prompt_tokens + len("12:00")
 
 
+def test_client_gathers_a_stream_of_calls_and_of_a_schema(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": TINY, "messages": HELLO, "seed": 3, "max_tokens": 120}
+    with client.chat.completions.stream(**asked, tools=TOOLS[:1], tool_choice="required") as stream:
+        kinds = {event.type for event in stream}
+        final = stream.get_final_completion().choices[0]
+    assert "tool_calls.function.arguments.done" in kinds
+    (call,) = final.message.tool_calls or []
+    assert json.loads(call.function.arguments)["city"] in ("Rome", "北京")
+    with client.chat.completions.stream(**asked, response_format=_City) as stream:
+        parsed = stream.get_final_completion().choices[0].message.parsed
+    assert isinstance(parsed, _City)
+
+
+def test_client_raises_when_a_stream_breaks_off(
+    client: openai.OpenAI, models: list[ServedModel], script: Script
+) -> None:
+    script(_said(models[1], "\nHello"))  # and then there is nothing more to choose
+    stream = client.chat.completions.create(
+        model=TINY, messages=HELLO, max_tokens=20, temperature=1, stream=True
+    )
+    with pytest.raises(openai.APIError, match="the model failed: the server's log tells why"):
+        for _ in stream:
+            continue
+
+
+def test_answers_have_an_id_that_the_log_knows(client: openai.OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(model=TINY, messages=HELLO, max_tokens=1)
+    assert raw.headers["x-request-id"].startswith("req_")
+    assert raw.parse().id.startswith("chatcmpl-")
+
+
 def test_function_call_answers_a_request_of_the_old_form(client: openai.OpenAI) -> None:
     function = TOOLS[0]["function"]
     reply = client.chat.completions.create(
