@@ -164,7 +164,7 @@ def test_exceptions_of_a_siblings_router_are_answered_in_the_same_shape(
 def test_server_is_not_well_when_an_engine_has_stopped(
     http: httpx.Client, models: list[ServedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models[0].engine, "_fault", EngineFailed("stopped"))
+    monkeypatch.setattr(models[0].engine, "_fault", "stopped")
     reply = http.get("/health")
     assert (reply.status_code, reply.json()) == (503, {"status": "failed"})
     reply = http.post("/v1/completions", json={"model": "nano-text", "prompt": "a"})

@@ -84,3 +84,5 @@ def test_description_page_needs_nothing_from_elsewhere(http: httpx.Client) -> No
     for path, methods in schema["paths"].items():
         assert all(f"{method.upper()} {path}" in reply.text for method in methods)
     assert "<code>response_format</code>" in reply.text
+    assert "<code>stream_options.include_usage</code>" in reply.text
+    assert "<code>number, &gt;= 0, &lt;= 2</code>" in reply.text

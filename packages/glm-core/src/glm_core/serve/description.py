@@ -49,10 +49,19 @@ def _section(path: str, method: str, operation: dict[str, Any], schema: dict[str
     if body is None:
         return text
     name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
-    known = schema["components"]["schemas"][name]
-    needed = known.get("required", ())
-    rows = [_row(key, field, key in needed) for key, field in known["properties"].items()]
+    rows = _rows(schema["components"]["schemas"], name)
     return f"{text}<table>{''.join(rows)}</table>"
+
+
+def _rows(schemas: dict[str, Any], name: str, prefix: str = "") -> list[str]:
+    """Returns a row for each field of a schema; those of an inner object follow it."""
+    known, rows = schemas[name], []
+    for key, field in known["properties"].items():
+        rows.append(_row(prefix + key, field, key in known.get("required", ())))
+        for one in _kinds(field):
+            if "$ref" in one:
+                rows += _rows(schemas, one["$ref"].rpartition("/")[2], f"{prefix}{key}.")
+    return rows
 
 
 def _row(name: str, field: dict[str, Any], is_needed: bool) -> str:
@@ -66,20 +75,22 @@ def _row(name: str, field: dict[str, Any], is_needed: bool) -> str:
 
 def _kind(field: dict[str, Any]) -> str:
     """Returns a field's type and bounds, in few words."""
-    choices = field.get("anyOf", [field])
-    kinds = [one for one in choices if one.get("type") != "null"]
-    return " or ".join(map(_one_kind, kinds))
+    return " or ".join(map(_one_kind, _kinds(field)))
+
+
+def _kinds(field: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in field.get("anyOf", [field]) if one.get("type") != "null"]
 
 
 def _one_kind(one: dict[str, Any]) -> str:
     if "$ref" in one:
-        return str(one["$ref"].rpartition("/")[2])
+        return "object"
     if "enum" in one or "const" in one:
         return " or ".join(json.dumps(value) for value in one.get("enum", [one.get("const")]))
     kind = str(one.get("type", "any"))
     if kind == "array":
         return f"list of {_kind(one.get('items', {}))}"
-    bounds = [f"{sign} {one[key]}" for key, sign in _BOUNDS.items() if key in one]
+    bounds = [f"{sign} {one[key]:g}" for key, sign in _BOUNDS.items() if key in one]
     return ", ".join([kind, *bounds])
 
 

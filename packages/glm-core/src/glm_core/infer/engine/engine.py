@@ -174,7 +174,7 @@ class Engine:
     @property
     def has_failed(self) -> bool:
         """Whether the engine has stopped for a fault of its own and answers nothing any more."""
-        return self._fault is not None
+        return bool(self._fault)
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Finishes what was submitted, takes nothing new, and closes.
