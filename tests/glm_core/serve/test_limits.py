@@ -158,6 +158,12 @@ def test_request_is_given_up_when_it_takes_too_long(strict: Running) -> None:
     assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "request_timed_out"
 
 
+def test_embeddings_are_given_up_when_they_take_too_long(strict: Running) -> None:
+    asked = {"model": "nano-text", "input": ["a text"] * 500}
+    reply = httpx.post(f"{strict.url}/v1/embeddings", json=asked)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (504, "request_timed_out")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_request_is_cancelled_when_the_client_leaves(
     server: Running, models: list[ServedModel], stream: bool
@@ -204,6 +210,7 @@ def test_connection_is_refused_when_too_many_are_open(models: list[ServedModel])
         with _connected(server) as three:
             refused = _all_of(three)
             assert refused.startswith(b"HTTP/1.1 503") and b"too_many_connections" in refused
+            assert b"Retry-After: 1" in refused
         two.close()
         _until(lambda: len(server.server.server_state.connections) == 1)
         with _connected(server) as four:

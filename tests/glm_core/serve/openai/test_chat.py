@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -200,6 +201,19 @@ def test_response_is_json_when_a_format_asks_for_it(client: openai.OpenAI) -> No
         logit_bias={str(ord("}")): 30, str(ord(" ")): -100, str(ord("\n")): -100},
     )
     assert isinstance(json.loads(whole.choices[0].message.content or ""), dict)
+
+
+def test_response_matches_a_pattern_or_a_grammar_when_one_is_given(client: openai.OpenAI) -> None:
+    formats = [
+        {"type": "regex", "pattern": "(ab|cd){3}"},
+        {"type": "lark", "grammar": 'start: ("ab" | "cd") ("ab" | "cd") ("ab" | "cd")'},
+    ]
+    for format in formats:
+        for model in ("nano-text", TINY):
+            reply = client.chat.completions.create(
+                model=model, messages=HELLO, max_tokens=30, extra_body={"response_format": format}
+            )
+            assert re.fullmatch("(ab|cd){3}", reply.choices[0].message.content or "")
 
 
 class _City(BaseModel):
@@ -400,6 +414,13 @@ def test_prompt_is_found_in_the_cache_the_second_time(client: openai.OpenAI) -> 
         ({"tools": TOOLS, "tool_choice": "always"}, "tool_choice", "'none', 'auto'"),
         ({"tool_choice": "required"}, "tool_choice", "no functions"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
+        ({"response_format": {"type": "regex"}}, "response_format.pattern", "must be text"),
+        ({"response_format": {"type": "regex", "pattern": "("}}, "response_format", "regular"),
+        (
+            {"tools": TOOLS, "response_format": {"type": "regex", "pattern": "a"}},
+            "response_format",
+            "must be JSON where tools",
+        ),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 5}}}},
             "response_format",

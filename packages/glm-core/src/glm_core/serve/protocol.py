@@ -8,7 +8,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from glm_core.serve.errors import ApiError
+from glm_core.serve.errors import ApiError, retry_after
 
 Protocol = type[H11Protocol]
 
@@ -47,7 +47,7 @@ class _Limited(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > self.MAX_CONNECTIONS:
             told = f"{self.MAX_CONNECTIONS} connections are open: ask again later"
-            self._refuse(ApiError(503, told, "too_many_connections"))
+            self._refuse(ApiError(503, told, "too_many_connections", headers=retry_after(1)))
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -118,6 +118,7 @@ class _Limited(H11Protocol):
                 ("Content-Type", "application/json"),
                 ("Content-Length", str(len(content))),
                 ("Connection", "close"),
+                *error.headers.items(),
             ]
             response = h11.Response(status_code=error.status, headers=headers)
             for event in (response, h11.Data(data=content), h11.EndOfMessage()):

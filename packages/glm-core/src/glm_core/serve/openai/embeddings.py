@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from glm_core.infer.engine import RequestTimedOut
 from glm_core.serve.access_log import notes_of
 from glm_core.serve.errors import ApiError
 from glm_core.serve.models import ServedModel
@@ -30,7 +32,12 @@ async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
     if service.config.log_prompts:
         notes_of(request)["input"] = body.input
     pending = service.embed(request, served, texts)
-    vectors_ND = (await while_connected(request, pending.aoutcome())).numpy()
+    timeout_s = service.config.request_timeout_s
+    try:
+        async with asyncio.timeout(timeout_s):
+            vectors_ND = (await while_connected(request, pending.aoutcome())).numpy()
+    except TimeoutError as error:
+        raise RequestTimedOut(timeout_s) from error
     size = vectors_ND.shape[1]
     if body.dimensions not in (None, size):
         raise BadField(

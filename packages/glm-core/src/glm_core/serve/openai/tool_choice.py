@@ -19,7 +19,7 @@ from glm_core.chat.formats import ChatFormat
 from glm_core.chat.message import Tool
 from glm_core.chat.roles import INTERPRETER
 from glm_core.chat.tool_calls import looks_like_name
-from glm_core.infer.grammar import Grammar, JsonObject, JsonSchema, Lark
+from glm_core.infer.grammar import Grammar, JsonObject, JsonSchema, Lark, Regex
 from glm_core.serve.openai.fields import BadField, list_of, mapping_of, text_of
 from glm_core.tokenizer.protocol import Tokenizer
 
@@ -73,6 +73,8 @@ def demand_of(request: Mapping[str, Any], format: ChatFormat) -> Demand:
     if choice in (None, "auto"):
         if answer is None:
             return Demand(shown, (), None, is_legacy, parallel)
+        if not isinstance(answer, JsonSchema | JsonObject):
+            raise BadField("response_format", "must be JSON where tools may be called instead")
         syntaxes = _syntaxes(format, _functions(told))
         grammar = Lark(_either(syntaxes, (format.text_head, answer)))
         return Demand(shown, (), grammar, is_legacy, parallel=False)
@@ -83,8 +85,10 @@ def demand_of(request: Mapping[str, Any], format: ChatFormat) -> Demand:
     return Demand(shown, opening, forced, is_legacy, parallel=False)
 
 
-def response_grammar(data: Any) -> JsonSchema | JsonObject | None:
+def response_grammar(data: Any) -> Grammar | None:
     """Returns the grammar of a `response_format`; None for text.
+
+    `{"type": "regex", "pattern": ...}` and `{"type": "lark", "grammar": ...}` are ours.
 
     Raises:
         BadField: it is none that is known.
@@ -96,10 +100,13 @@ def response_grammar(data: Any) -> JsonSchema | JsonObject | None:
         return None
     if kind == "json_object":
         return JsonObject()
+    if kind == "regex":
+        return Regex(text_of(data.get("pattern"), "response_format.pattern"))
+    if kind == "lark":
+        return Lark(text_of(data.get("grammar"), "response_format.grammar"))
     if kind != "json_schema":
-        raise BadField(
-            "response_format.type", f"is {kind!r}: it must be text, json_object or json_schema"
-        )
+        known = "text, json_object, json_schema, regex or lark"
+        raise BadField("response_format.type", f"is {kind!r}: it must be {known}")
     where = "response_format.json_schema"
     schema = mapping_of(data.get("json_schema"), where).get("schema")
     return JsonSchema(mapping_of(schema, f"{where}.schema"))
