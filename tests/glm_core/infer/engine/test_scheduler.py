@@ -248,3 +248,21 @@ def test_request_fails_alone_when_its_next_blank_cannot_begin(
     with pytest.raises(RequestFailed, match="cannot crop"):
         bad.ticket.outcome()
     assert good.is_done and one.runner.num_free_pages == 32
+
+
+def test_prompts_are_not_cut_when_they_fit_whole(
+    bench: Callable[..., Bench], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, pieces = bench(prefill_chunk=8, max_running=8), list[int]()
+    step = one.runner.step
+
+    def counting(works: Sequence[Work]) -> list[Tensor | None]:
+        pieces.append(sum(len(work.ids) > 1 for work in works))
+        return step(works)
+
+    monkeypatch.setattr(one.runner, "step", counting)
+    texts = ("The return", "The with", "The value goes", "The code leaves")
+    jobs = [one.add(ask(text, one.layout, {"max_new_tokens": 1})) for text in texts]
+    assert all(1 < len(job.ids) <= 8 for job in jobs)
+    one.run()
+    assert sum(pieces) == len(jobs)

@@ -189,20 +189,25 @@ class Scheduler:
             yield _Task(row.job, row, Work(row.text, [token], [place], wants))
 
     def _prompt_tasks(self) -> Iterator[_Task]:
-        """The oldest prompt has half of the tokens, so that it never stands still; the shortest
-        ones have the rest, so that a long one does not keep them waiting."""
+        """Prompts are read whole where that is possible, since each piece costs a forward.
+
+        The oldest comes first. When it is longer than a step it has half of each, so that it never
+        stands still, and the shortest of the others have the rest.
+        """
         if not self._reading:
             return
         oldest = min(self._reading, key=lambda job: job.order)
         most = self._pace.room(has_answers=bool(self._rows))
-        kept = max(min(oldest.num_unread, most // 2), oldest.num_whole)
-        room = max(most - kept, 0)
+        is_long = oldest.num_unread > most
+        kept = max(most // 2 if is_long else oldest.num_unread, oldest.num_whole)
+        room, may_cut = most - kept, is_long
         for job in sorted(self._reading, key=lambda job: (job.request.priority, job.num_unread)):
-            if job is not oldest and job.num_whole <= room:
-                count = min(job.num_unread, room)
-                room -= count
+            count = min(job.num_unread, room)
+            fits = count == job.num_unread or (may_cut and count >= job.num_whole)
+            if job is not oldest and fits:
+                room, may_cut = room - count, False
                 yield self._prompt_task(job, count)
-        yield self._prompt_task(oldest, min(oldest.num_unread, kept + room))
+        yield self._prompt_task(oldest, min(oldest.num_unread, kept + max(room, 0)))
 
     def _prompt_task(self, job: Job, count: int) -> _Task:
         assert job.text is not None
