@@ -273,6 +273,7 @@ class Scheduler:
 
     def _choose(self, rows: Sequence[Row], logits_BV: Tensor) -> None:
         now = time.monotonic()
+        self._recorder.tokens(len(rows), now)
         chosen = choose_rows(logits_BV, [row.answer.turn for row in rows])
         for row, token in zip(rows, chosen, strict=True):
             if row.job.ticket.is_done:

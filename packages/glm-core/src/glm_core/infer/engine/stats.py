@@ -136,8 +136,11 @@ class Recorder:
         elif row.choice == 0:
             self.first_token_s.observe(row.job.note_first_token(now))
         row.last_token_at = now
-        self.counters["completion_tokens"] += 1
-        self.rate.add(1, now)
+
+    def tokens(self, count: int, now: float) -> None:
+        """Notes how many tokens a step chose."""
+        self.counters["completion_tokens"] += count
+        self.rate.add(count, now)
 
     def ended(self, result: Outcome | Tensor | EngineError) -> None:
         """Notes how a request ended, for an answer or for vectors."""
