@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from glm_core.attention import Causal, PrefixLM
-from glm_core.infer.paged import PAGE_SIZE, PagedText, PagesExhausted, Runner, Work, stack_rows
+from glm_core.infer.paged import (
+    PAGE_SIZE,
+    PagedText,
+    PagesExhausted,
+    Runner,
+    Work,
+    compute,
+    stack_rows,
+)
 from glm_core.model import Transformer
 from glm_core.testing import TINY_FAMILIES, assert_relative, randomize, tiny_model
 from glm_core.tune.prefix import PrefixEncoder
@@ -245,7 +253,7 @@ def test_known_columns_are_forgotten_when_the_weights_change() -> None:
 
 
 def test_no_text_has_read_anything_when_a_step_raises(monkeypatch) -> None:
-    runner, ids = Runner(long_model(), 4), some_ids(20)
+    runner, ids = Runner(long_model(), 4), some_ids(80)
     first, second = begin(runner, ids)[0], begin(runner, ids)[0]
     calls = []
     forward = runner.model.forward
@@ -257,7 +265,7 @@ def test_no_text_has_read_anything_when_a_step_raises(monkeypatch) -> None:
         return forward(*arguments, **named)
 
     monkeypatch.setattr(runner.model, "forward", fails_later)
-    works = [Work(text, ids, straight(20)) for text in (first, second)]
+    works = [Work(text, ids, straight(80)) for text in (first, second)]
     with pytest.raises(RuntimeError, match="out of luck"):
         runner.step(works)
     assert first.length == second.length == 0
@@ -327,6 +335,18 @@ def test_an_answer_is_the_same_to_the_bit_when_others_are_decoded_with_it() -> N
     works = [Work(fork, [7], [(fork.length, 0)]) for fork in forks]
     together = runner.step(works)[0]
     assert together is not None and torch.equal(alone, together)
+
+
+def test_works_are_cut_into_parts_when_there_are_many(monkeypatch) -> None:
+    monkeypatch.setattr(compute, "MOST_ROWS", 10)
+    runner, works, texts = Runner(long_model(), 8), [], []
+    for seed, count in enumerate((4, 6, 1, 9, 12, 3)):
+        ids = some_ids(count, seed)
+        texts.append(ids)
+        works.append(Work(begin(runner, ids)[0], ids, straight(count)))
+    for ids, logits in zip(texts, runner.step(works), strict=True):
+        assert logits is not None
+        assert_relative(logits, expected(runner.model, ids)[-1], TOLERANCE)
 
 
 def test_logits_are_stacked_without_a_copy_when_they_lie_together() -> None:

@@ -39,9 +39,22 @@ inline LinearArguments as_arguments(const Matrix& m, int64_t rows) {
   return a;
 }
 
+#ifdef GLM_TILES
+constexpr int64_t kMostSpanRows = 512;
+
+// Whether a product goes through spans.h.
+inline bool multiplies_spans(const LinearArguments& a) {
+  return a.bits != 0 && a.rows > few_rows(a.group) && a.rows <= kMostSpanRows;
+}
+#endif
+
 inline int64_t quantized_bytes(const Matrix& m, int64_t rows) {
   if (m.bits == 0) return 0;
-  const Sizes size(as_arguments(m, rows));
+  const LinearArguments a = as_arguments(m, rows);
+#ifdef GLM_TILES
+  if (multiplies_spans(a)) return aligned(span_bytes(a, rows));
+#endif
+  const Sizes size(a);
   return aligned(rows * size.units * kUnit * kPlanes) + 2 * aligned(rows * size.groups * 4);
 }
 

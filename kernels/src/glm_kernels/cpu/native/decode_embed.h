@@ -2,7 +2,7 @@
 // weight_only.h.
 #pragma once
 
-#include "decode_abi.h"
+#include "decode_buffers.h"
 
 namespace glm::GLM_ISA {
 namespace {

@@ -19,8 +19,11 @@ from glm_core.infer.paged.store import PageStore
 from glm_core.infer.paged.work import Work
 from glm_core.model.transformer import Transformer
 
-MOST_COLUMNS = 16
-"""A work of more columns is read alone, by the model's own forward."""
+MOST_COLUMNS = 64
+"""A work of more columns is read alone, by the model's own forward: alone, as many take as long in
+either way; beside others the compiled step reads the weights once for all."""
+MOST_ROWS = 512
+"""Columns that the compiled step takes at once."""
 
 
 class Compute:
@@ -48,9 +51,9 @@ class Compute:
             else:
                 results[number] = self._read(work)
         for numbers, run in ((compiled, self._run_compiled), (batched, self._run_batch)):
-            if numbers:
-                logits = run([works[number] for number in numbers])
-                for number, one in zip(numbers, logits, strict=True):
+            for part in _parts(works, numbers):
+                logits = run([works[number] for number in part])
+                for number, one in zip(part, logits, strict=True):
                     results[number] = one
         return results
 
@@ -109,6 +112,19 @@ class Compute:
         places_BT2 = torch.tensor([list(work.places) for work in works], device=device)
         hidden_BTD: Tensor = self._model(ids_BT, places_BT2.transpose(1, 2), mask, cache)
         return hidden_BTD
+
+
+def _parts(works: Sequence[Work], numbers: Sequence[int]) -> list[list[int]]:
+    """Cuts works into parts of at most MOST_ROWS columns."""
+    parts: list[list[int]] = []
+    room = 0
+    for number in numbers:
+        if works[number].count > room:
+            parts.append([])
+            room = MOST_ROWS
+        parts[-1].append(number)
+        room -= works[number].count
+    return parts
 
 
 def _wanted(work: Work, logits: Tensor) -> Tensor | None:
