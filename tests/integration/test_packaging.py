@@ -52,6 +52,14 @@ def test_shipped_models_are_in_the_wheel_when_built(wheel):
     assert ours <= set(wheel)
 
 
+def test_page_is_in_the_wheel_when_built(wheel):
+    package = ROOT / "packages" / "glm-core" / "src"
+    files = [path for path in (package / "glm_core/serve/page").rglob("*") if path.is_file()]
+    ours = {path.relative_to(package).as_posix() for path in files}
+    assert "glm_core/serve/page/assets/page.js" in ours
+    assert ours <= set(wheel)
+
+
 def test_nothing_else_is_in_the_wheel_when_built(wheel):
     tops = {name.partition("/")[0] for name in wheel}
     assert tops == {*PACKAGES, f"glm_lab-{PROJECT['version']}.dist-info"}

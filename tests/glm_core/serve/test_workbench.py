@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -13,10 +15,11 @@ from glm_core.agent import Called, Ended, EndReason, Image, Observation, Observe
 from glm_core.agent.executor import SandboxUnavailable, executor
 from glm_core.agent.talkers import WantedCall
 from glm_core.chat.message import Tool, ToolCall
+from glm_core.serve.documents import Passage
 from glm_core.serve.errors import ApiError
 from glm_core.serve.from_thread import from_thread
 from glm_core.serve.interpreters import Interpreters
-from glm_core.serve.workbench import Workbench, event_data
+from glm_core.serve.workbench import MAX_READERS, Workbench, event_data
 
 from .conftest import Running
 
@@ -47,6 +50,33 @@ def test_passages_come_back_when_a_document_is_sent(server: Running) -> None:
         headers={"Content-Type": "application/octet-stream"},
     )
     assert [one["text"][:3] for one in answer.json()["passages"]][0] == "one"
+
+
+def test_few_documents_are_read_at_a_time_when_many_are_sent(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, running, most = threading.Lock(), 0, 0
+
+    def read(name: str, content: bytes) -> list[Passage]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        return [Passage(name, 0)]
+
+    monkeypatch.setattr("glm_core.serve.workbench.read_document", read)
+
+    def send(index: int) -> int:
+        url = f"{server.url}/workbench/documents?name={index}.txt"
+        headers = {"Content-Type": "application/octet-stream"}
+        return httpx.post(url, content=b"x", headers=headers, timeout=30).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(send, range(8))) == {200}
+    assert most == MAX_READERS
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x"])

@@ -11,8 +11,11 @@ import json
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
+import anyio
+import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,6 +37,8 @@ from glm_core.serve.service import prepared, service_of
 from glm_core.serve.sse import DONE, EventStream, event
 
 MAX_PASSAGES = 20_000
+MAX_READERS = 2
+"""Documents read at a time: each may take a processor and the memory of `pdf_text`."""
 NUM_BEST = 8
 CODE_NAMES = {"glm4": "python"}
 """What a chat format calls its code interpreter; ChatGLM3's name for those not here."""
@@ -102,6 +107,7 @@ class Workbench:
 def workbench_router(workbench: Workbench) -> APIRouter:
     """Returns the addresses that the page uses."""
     router = APIRouter(prefix="/workbench", include_in_schema=False)
+    readers = anyio.CapacityLimiter(MAX_READERS)
 
     @router.get("")
     async def offered() -> JSONResponse:
@@ -117,7 +123,8 @@ def workbench_router(workbench: Workbench) -> APIRouter:
     async def documents(name: str, request: Request) -> JSONResponse:
         _check_kind(request)
         content = await request.body()
-        passages = await prepared(lambda: read_document(name[-200:], content))
+        reading = partial(read_document, name[-200:], content)
+        passages = await anyio.to_thread.run_sync(reading, limiter=readers)
         return JSONResponse({"passages": [asdict(passage) for passage in passages]})
 
     @router.post("/passages")
