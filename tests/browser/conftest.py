@@ -91,9 +91,14 @@ class Watched:
         self.hosts: set[str] = set()
         self.faults: list[str] = []
 
-    def open(self, url: str) -> Page:
-        """Opens a page in a browser that has never seen it."""
+    def open(self, url: str, script: str = "") -> Page:
+        """Opens a page in a browser that has never seen it.
+
+        Args:
+            script: run in the page before its own.
+        """
         page = self._context.new_page()
+        page.add_init_script(script)
         self._pages.append(page)
         page.on("request", self._note)
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))

@@ -139,6 +139,30 @@ def test_settings_stay_when_the_page_is_loaded_again(page: Page, scripted: Scrip
     assert scripted.requests[0]["messages"][0]["content"] == "Be brief."
 
 
+def test_page_works_when_the_browser_keeps_nothing(
+    watched: Watched, scripted: Scripted, url: str
+) -> None:
+    forbid = "get() { throw new DOMException('forbidden', 'SecurityError') }"
+    page = watched.open(
+        url,
+        "".join(
+            f"Object.defineProperty(window, '{name}', {{{forbid}}});"
+            for name in ("localStorage", "sessionStorage")
+        ),
+    )
+    scripted.say("q", "Hello")
+    assert "Hello" in ask_and_wait(page, "q")
+
+
+def test_full_storage_is_told_when_a_conversation_does_not_fit(
+    page: Page, scripted: Scripted
+) -> None:
+    page.evaluate("localStorage.setItem('other', 'x'.repeat(5 * 2 ** 20 - 2000))")
+    scripted.say("q", "long " * 1000)
+    ask_and_wait(page, "q")
+    page.get_by_role("alert").get_by_text("no more room").wait_for()
+
+
 def test_default_is_used_again_when_a_slider_is_reset(page: Page, scripted: Scripted) -> None:
     settings = open_settings(page)
     settings.get_by_label("Temperature", exact=True).fill("0.3")

@@ -2,20 +2,21 @@
 
 import { signal } from "@preact/signals";
 import type { Trouble, TroubleKind } from "../state/types";
+import { kept, keptInTab } from "../state/keep";
 
 const KEY = "glm.key";
 
 /** The API key, for this tab only unless the user wants it kept. */
-export const apiKey = signal(sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "");
+export const apiKey = signal(keptInTab.get(KEY) ?? kept.get(KEY) ?? "");
 export const needsKey = signal(false);
 /** Whether the last request reached the server. */
 export const isReachable = signal(true);
 
 export function setKey(key: string, isKept: boolean): void {
   apiKey.value = key;
-  sessionStorage.setItem(KEY, key);
-  localStorage.removeItem(KEY);
-  if (isKept && key) localStorage.setItem(KEY, key);
+  keptInTab.set(KEY, key);
+  kept.remove(KEY);
+  if (isKept && key) kept.set(KEY, key);
 }
 
 export class ServerTrouble extends Error {

@@ -2,6 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 import { isReachable, request } from "./http";
+import { kept } from "../state/keep";
 
 export interface Abilities {
   tools: boolean;
@@ -28,7 +29,7 @@ const NOTHING: Workbench = { tools: [], documents: [] };
 
 export const models = signal<Model[]>([]);
 export const workbench = signal<Workbench>(NOTHING);
-export const chosenId = signal(localStorage.getItem(MODEL) ?? "");
+export const chosenId = signal(kept.get(MODEL) ?? "");
 export const model = computed<Model | undefined>(
   () => models.value.find((one) => one.id === chosenId.value) ?? models.value[0],
 );
@@ -38,7 +39,7 @@ export const canUseTools = computed(() => workbench.value.tools.length > 0 && mo
 
 export function chooseModel(id: string): void {
   chosenId.value = id;
-  localStorage.setItem(MODEL, id);
+  kept.set(MODEL, id);
 }
 
 interface Told {

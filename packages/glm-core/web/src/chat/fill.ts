@@ -7,18 +7,19 @@ import { model, waitForServer } from "../api/models";
 import { announcement } from "../state/look";
 import { current } from "../state/store";
 import type { Trouble } from "../state/types";
+import { kept } from "../state/keep";
 
 const TEXT = "glm.fill";
 const EXAMPLE = "This [MASK] takes a text and returns the number of [MASK] in it.";
 
-export const text = signal(localStorage.getItem(TEXT) ?? EXAMPLE);
+export const text = signal(kept.get(TEXT) ?? EXAMPLE);
 /** The text around the blanks, and what was put into each. */
 export const result = signal<{ pieces: string[]; fills: string[] } | undefined>(undefined);
 export const trouble = signal<Trouble | undefined>(undefined);
 export const isFilling = signal(false);
 let control = new AbortController();
 
-effect(() => localStorage.setItem(TEXT, text.value));
+effect(() => void kept.set(TEXT, text.value));
 
 export const stopFilling = (): void => control.abort();
 

@@ -1,9 +1,10 @@
 /** What stands in the message box; a reload keeps it. */
 
 import { effect, signal } from "@preact/signals";
+import { keptInTab } from "./keep";
 
 const DRAFT = "glm.draft";
 
-export const draft = signal(sessionStorage.getItem(DRAFT) ?? "");
+export const draft = signal(keptInTab.get(DRAFT) ?? "");
 
-effect(() => sessionStorage.setItem(DRAFT, draft.value));
+effect(() => void keptInTab.set(DRAFT, draft.value));

@@ -1,6 +1,7 @@
 /** How the page looks and which part of it is open. */
 
 import { effect, signal } from "@preact/signals";
+import { kept } from "./keep";
 
 export type Theme = "system" | "light" | "dark";
 export type Mode = "chat" | "fill";
@@ -8,8 +9,8 @@ export type Mode = "chat" | "fill";
 const THEME = "glm.theme";
 const MODE = "glm.mode";
 
-export const theme = signal<Theme>((localStorage.getItem(THEME) as Theme | null) ?? "system");
-export const mode = signal<Mode>((localStorage.getItem(MODE) as Mode | null) ?? "chat");
+export const theme = signal<Theme>((kept.get(THEME) as Theme | null) ?? "system");
+export const mode = signal<Mode>((kept.get(MODE) as Mode | null) ?? "chat");
 export const isSidebarOpen = signal(false);
 export const isSettingsOpen = signal(false);
 /** A line for the user, shown for a while. */
@@ -18,10 +19,10 @@ export const notice = signal("");
 export const announcement = signal("");
 
 effect(() => {
-  localStorage.setItem(THEME, theme.value);
+  kept.set(THEME, theme.value);
   document.documentElement.dataset.theme = theme.value;
 });
-effect(() => localStorage.setItem(MODE, mode.value));
+effect(() => void kept.set(MODE, mode.value));
 
 let timer = 0;
 

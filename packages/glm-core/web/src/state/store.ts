@@ -4,6 +4,7 @@ import { batch, computed, signal } from "@preact/signals";
 import { newId } from "./ids";
 import { readConversation, readSettings } from "./shape";
 import type { AnswerMessage, Conversation, Message, Settings } from "./types";
+import { kept } from "./keep";
 
 const PREFIX = "glm.conversation.";
 const CURRENT = "glm.current";
@@ -13,7 +14,7 @@ const WRITE_AFTER_MS = 400;
 const WRITE_SHARE = 0.05;
 
 export const conversations = signal<Conversation[]>(load());
-export const currentId = signal(localStorage.getItem(CURRENT) ?? "");
+export const currentId = signal(kept.get(CURRENT) ?? "");
 /** Whether the last write did not fit into the browser's storage. */
 export const isFull = signal(false);
 /** Conversations newest first. */
@@ -30,7 +31,7 @@ function newConversation(): Conversation {
     title: "",
     isNamed: false,
     changed: Date.now(),
-    ...readSettings(parsed(localStorage.getItem(SETTINGS))),
+    ...readSettings(parsed(kept.get(SETTINGS))),
     messages: [],
     documents: [],
   };
@@ -38,8 +39,8 @@ function newConversation(): Conversation {
 
 function load(): Conversation[] {
   const found: Conversation[] = [];
-  for (const key of Object.keys(localStorage).filter((name) => name.startsWith(PREFIX))) {
-    const conversation = parse(localStorage.getItem(key) ?? "");
+  for (const key of kept.names().filter((name) => name.startsWith(PREFIX))) {
+    const conversation = parse(kept.get(key) ?? "");
     if (conversation) found.push(conversation);
   }
   return found;
@@ -59,7 +60,7 @@ function parsed(stored: string | null): unknown {
 
 export function open(id: string): void {
   currentId.value = id;
-  localStorage.setItem(CURRENT, id);
+  kept.set(CURRENT, id);
 }
 
 /** Shows an empty conversation with the settings that were chosen last. */
@@ -73,7 +74,7 @@ export function startNew(): void {
 /** Changes the settings of a conversation and of those that are begun after it. */
 export function changeSettings(id: string, changes: Partial<Settings>): void {
   const { system, sampling, usesTools } = { ...(find(id) ?? blank.value), ...changes };
-  localStorage.setItem(SETTINGS, JSON.stringify({ system, sampling, usesTools }));
+  kept.set(SETTINGS, JSON.stringify({ system, sampling, usesTools }));
   change(id, changes);
 }
 
@@ -121,7 +122,7 @@ export function rename(id: string, title: string): void {
 export function remove(id: string): void {
   conversations.value = conversations.value.filter((one) => one.id !== id);
   waiting.delete(id);
-  localStorage.removeItem(PREFIX + id);
+  kept.remove(PREFIX + id);
   if (currentId.value === id) startNew();
 }
 
@@ -153,12 +154,7 @@ function writeAll(): void {
 }
 
 function write(conversation: Conversation): void {
-  try {
-    localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
-    isFull.value = false;
-  } catch {
-    isFull.value = true;
-  }
+  isFull.value = !kept.set(PREFIX + conversation.id, JSON.stringify(conversation));
 }
 
 /** What another tab wrote or deleted. */

@@ -88,7 +88,7 @@ function Sources({ sources }: { sources: Source[] }) {
       <ol>
         {sources.map(({ document, page, text }) => (
           <li>
-            <cite>{page ? `${document}, page ${page}` : document}</cite>
+            <cite>{shown(page ? `${document}, page ${page}` : document)}</cite>
             <p dir="auto">{shown(text)}</p>
           </li>
         ))}

@@ -3,6 +3,7 @@ import { asTrouble, isReachable, needsKey } from "../api/http";
 import { loadModels, model, waitForServer } from "../api/models";
 import { stop } from "../chat/answer";
 import { stopFilling } from "../chat/fill";
+import { shown } from "../markdown/text";
 import { announcement, isSettingsOpen, isSidebarOpen, mode, notice, tell } from "../state/look";
 import { current, isFull } from "../state/store";
 import { Chat } from "./Chat";
@@ -35,7 +36,7 @@ export function App() {
       <p class="off-screen" role="status" aria-live="polite">
         {announcement.value}
       </p>
-      {notice.value && <p class="notice">{notice.value}</p>}
+      {notice.value && <p class="notice">{shown(notice.value)}</p>}
     </div>
   );
 }

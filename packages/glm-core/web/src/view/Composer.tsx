@@ -4,6 +4,7 @@ import { asTrouble } from "../api/http";
 import { canUseTools, model, workbench } from "../api/models";
 import { isRunning, send, stop } from "../chat/answer";
 import { readPicture } from "../chat/picture";
+import { shown } from "../markdown/text";
 import { draft } from "../state/draft";
 import { tell } from "../state/look";
 import { change, current } from "../state/store";
@@ -159,7 +160,7 @@ function Attached({ conversation, pictures, setPictures, numReading }: AttachedP
       {documents.map((document) => (
         <li class="chip">
           <Icon name="file" />
-          <span dir="auto">{document.name}</span>
+          <span dir="auto">{shown(document.name)}</span>
           <IconButton
             name="close"
             label={`Remove ${document.name}`}
@@ -170,7 +171,7 @@ function Attached({ conversation, pictures, setPictures, numReading }: AttachedP
       {pictures.map((picture) => (
         <li class="chip">
           <img src={picture.url} alt="" />
-          <span dir="auto">{picture.name}</span>
+          <span dir="auto">{shown(picture.name)}</span>
           <IconButton
             name="close"
             label={`Remove ${picture.name}`}

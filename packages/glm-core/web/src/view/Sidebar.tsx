@@ -3,6 +3,7 @@ import { isRunning, stop } from "../chat/answer";
 import { isSidebarOpen, mode, tell, theme, type Theme } from "../state/look";
 import { current, open, ordered, remove, rename, startNew } from "../state/store";
 import { load, save, saveAll } from "../state/transfer";
+import { shown } from "../markdown/text";
 import type { Conversation } from "../state/types";
 import { Icon, IconButton, type IconName } from "./icons";
 
@@ -65,7 +66,7 @@ function Entry({ conversation }: { conversation: Conversation }) {
     <li class={`entry ${isCurrent ? "is-current" : ""}`}>
       <button type="button" class="entry-title" aria-current={isCurrent} onClick={() => show(id)}>
         {isRunning(id) && <span class="pulse" />}
-        <span dir="auto">{title || "New conversation"}</span>
+        <span dir="auto">{shown(title) || "New conversation"}</span>
       </button>
       <span class="entry-actions">
         <IconButton name="edit" label={`Rename ${title}`} onClick={() => setRenaming(true)} />

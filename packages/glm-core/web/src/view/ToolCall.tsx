@@ -12,7 +12,7 @@ export function ToolCall({ step }: { step: ToolStep }) {
     <details class={`tool ${result?.isError ? "is-error" : ""}`} open={isCode || !result}>
       <summary>
         <Icon name={isCode ? "code" : "tool"} />
-        <span>{isCode ? "Code interpreter" : name}</span>
+        <span>{isCode ? "Code interpreter" : shown(name)}</span>
         <small>{result ? (result.isError ? "failed" : "done") : "running"}</small>
         <Icon name="chevron" />
       </summary>
