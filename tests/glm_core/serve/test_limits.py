@@ -26,10 +26,10 @@ def strict(models: list[ServedModel]) -> Iterator[Running]:
     config = ServeConfig(
         port=0,
         max_body_bytes=10_000,
-        header_timeout_s=0.3,
-        body_timeout_s=0.3,
+        header_timeout_s=0.5,
+        body_timeout_s=0.5,
         send_timeout_s=0.3,
-        request_timeout_s=0.2,
+        request_timeout_s=0.5,
     )
     with running(models, config) as started:
         yield started
@@ -82,7 +82,7 @@ def test_client_is_dropped_when_its_headers_do_not_come(strict: Running, sent: b
         connection.sendall(sent)
         reply = _all_of(connection)
     assert reply.startswith(b"HTTP/1.1 408")
-    assert b"the headers took longer than 0.3 seconds" in reply
+    assert b"the headers took longer than 0.5 seconds" in reply
 
 
 def test_client_is_dropped_when_its_headers_trickle(strict: Running) -> None:
@@ -109,7 +109,7 @@ def test_client_is_told_when_its_body_does_not_come(strict: Running) -> None:
         connection.sendall(HEADERS + b"Content-Length: 100\r\n\r\n{")
         reply = _all_of(connection)
     assert reply.startswith(b"HTTP/1.1 408")
-    assert b"the body took longer than 0.3 seconds" in reply
+    assert b"the body took longer than 0.5 seconds" in reply
 
 
 def test_bytes_that_are_no_http_are_answered_in_json(strict: Running) -> None:
