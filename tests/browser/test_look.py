@@ -54,6 +54,9 @@ def test_nothing_overflows_when_the_screen_is_narrow(
     page.get_by_role("button", name="q", exact=True).wait_for()
     page.keyboard.press("Escape")
     page.get_by_role("button", name="q", exact=True).wait_for(state="hidden")
+    page.get_by_role("button", name="Fill blanks", exact=True).click()
+    page.get_by_label("Text with blanks").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def test_markdown_becomes_elements_when_it_is_complete(

@@ -60,6 +60,12 @@ def test_file_is_not_sent_again_when_the_browser_has_it(client: TestClient) -> N
     assert "content-security-policy" in again.headers
 
 
+def test_size_is_told_when_only_the_head_is_asked_for(client: TestClient) -> None:
+    whole, head = client.get("/"), client.head("/")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(whole.content))
+
+
 @pytest.mark.parametrize("name", ["other.js", "..%2fpage.py", "%2e%2e/page.py", "page.js/", ""])
 def test_path_is_unknown_when_it_is_no_file_of_the_page(client: TestClient, name: str) -> None:
     assert client.get(f"/assets/{name}", follow_redirects=False).status_code in (404, 307)

@@ -48,15 +48,17 @@ _KINDS = {
     ".svg": "image/svg+xml",
 }
 
+_METHODS = ["GET", "HEAD"]
+
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/")
+@router.api_route("/", methods=_METHODS)
 async def page(request: Request) -> Response:
     return _answer(_files()["index.html"], request)
 
 
-@router.get(ASSETS + "{name}")
+@router.api_route(ASSETS + "{name}", methods=_METHODS)
 async def asset(name: str, request: Request) -> Response:
     file = _files().get(f"assets/{name}")
     if file is None:
