@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from fastapi.testclient import TestClient
 
 from glm_core.infer.engine import (
@@ -141,10 +141,11 @@ def test_damage_of_the_model_is_told_and_a_defect_is_not(
         (ClientLeft(), 499, "client_left"),
         (ValueError("five is too many"), 400, "invalid_value"),
         (ApiError(418, "no coffee", "teapot"), 418, "teapot"),
+        (HTTPException(404, "no such file"), 404, None),
     ],
 )
 def test_exceptions_of_a_siblings_router_are_answered_in_the_same_shape(
-    models: list[ServedModel], error: Exception, status: int, code: str
+    models: list[ServedModel], error: Exception, status: int, code: str | None
 ) -> None:
     router = APIRouter()
 

@@ -69,11 +69,16 @@ def test_log_has_prompts_and_answers_when_they_are_asked_for(
         reply = httpx.post(f"{server.url}/v1/completions", json=ASKED)
         said = [{"role": "user", "content": "more secrets"}]
         chat = {"model": "nano-text", "messages": said, "max_tokens": 1}
-        httpx.post(f"{server.url}/v1/chat/completions", json=chat)
+        for stream in (False, True):
+            url = f"{server.url}/v1/chat/completions"
+            httpx.post(url, json=chat | {"stream": stream, "temperature": 0})
+        httpx.post(f"{server.url}/v1/completions", json=ASKED | {"stream": True})
     told = [json.loads(line) for line in log.messages if line.startswith("{")]
     assert told[0]["prompt"] == "secret words"
     assert told[0]["answers"] == [reply.json()["choices"][0]["text"]]
     assert told[1]["messages"] == said and told[1]["answers"][0]["role"] == "assistant"
+    assert told[2]["answers"] == told[1]["answers"]
+    assert told[3]["answers"][0]
 
 
 def test_description_page_needs_nothing_from_elsewhere(http: httpx.Client) -> None:

@@ -33,6 +33,20 @@ _SAMPLING = re.compile(r"^sampling\.(\w+)")
 _UNION_TAGS = ("str", "int", "float", "bool", "dict", "list", "constrained", "function", "literal")
 
 
+_HTTP = {
+    (400, "There was an error parsing the body"): (
+        "the body is no JSON in UTF-8, or is nested too deeply",
+        "invalid_json",
+    ),
+    (404, "Not Found"): ("there is no such address: see /docs", "unknown_url"),
+    (405, "Method Not Allowed"): (
+        "this address does not know the method: see /docs",
+        "method_not_allowed",
+    ),
+}
+"""What FastAPI says, in our words and with a code."""
+
+
 class ApiError(Exception):
     """A request that is answered with an error.
 
@@ -193,15 +207,12 @@ def _failed(error: RequestFailed) -> ApiError:
 
 
 def _http(error: HTTPException) -> ApiError:
-    if error.status_code == 404:
-        return ApiError(404, "there is no such address: see /docs", "unknown_url")
-    if error.status_code == 405:
-        message = "this address does not know the method: see /docs"
-        return ApiError(405, message, "method_not_allowed", headers=error.headers)
-    if error.status_code == 400:
-        message = "the body is no JSON in UTF-8, or is nested too deeply"
-        return ApiError(400, message, "invalid_json")
-    return ApiError(error.status_code, str(error.detail), headers=error.headers)
+    status, told = error.status_code, str(error.detail)
+    known = _HTTP.get((status, told))
+    if known is None:
+        return ApiError(status, told, headers=error.headers)
+    message, code = known
+    return ApiError(status, message, code, headers=error.headers)
 
 
 def _invalid(errors: Any) -> ApiError:

@@ -140,20 +140,26 @@ class _Chat:
         self._num_tokens = 0
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        async for index, piece in self._pieces():
-            for choice in self.choices[index].push(piece):
-                yield self.envelope.chunk(choice)
+        async with aclosing(self._pieces()) as pieces:
+            async for index, piece in pieces:
+                for choice in self.choices[index].push(piece):
+                    yield self.envelope.chunk(choice)
         usage = self.envelope.last(usage_data([await self._usage()]))
+        self._log_answers()
         yield usage + DONE
 
     async def whole(self) -> dict[str, Any]:
-        async for index, piece in self._pieces():
-            self.choices[index].push(piece)
+        async with aclosing(self._pieces()) as pieces:
+            async for index, piece in pieces:
+                self.choices[index].push(piece)
         usage = usage_data([await self._usage()])
-        answer = self.envelope.whole([choice.whole() for choice in self.choices], usage)
+        self._log_answers()
+        return self.envelope.whole([choice.whole() for choice in self.choices], usage)
+
+    def _log_answers(self) -> None:
         if self.service.config.log_prompts:
-            notes_of(self.request)["answers"] = [one["message"] for one in answer["choices"]]
-        return answer
+            messages = [choice.end.message for choice in self.choices if choice.end is not None]
+            notes_of(self.request)["answers"] = messages
 
     async def _pieces(self) -> AsyncGenerator[tuple[int, Piece], None]:
         """Yields pieces while any are wanted; what is left then is cancelled."""

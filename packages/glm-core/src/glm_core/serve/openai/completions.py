@@ -114,8 +114,7 @@ class _Completion:
             for index in list(kept)[: self.num_choices]:
                 choice = self._choice(prompt, outcome, index)
                 choices.append({"index": len(choices)} | choice)
-        if self._logs_prompts:
-            notes_of(self.request)["answers"] = [choice["text"] for choice in choices]
+        self._log_answers([choice["text"] for choice in choices])
         return self.envelope.whole(choices, self._usage(outcomes))
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
@@ -133,11 +132,12 @@ class _Completion:
                 for choice in stream.push(piece):
                     yield self.envelope.chunk(choice)
         outcomes = await outcomes_of(self.tickets)
+        self._log_answers([stream.text for stream in streams])
         yield self.envelope.last(self._usage(outcomes)) + DONE
 
-    @property
-    def _logs_prompts(self) -> bool:
-        return service_of(self.request).config.log_prompts
+    def _log_answers(self, texts: list[str]) -> None:
+        if service_of(self.request).config.log_prompts:
+            notes_of(self.request)["answers"] = texts
 
     def _choice(self, prompt: Asked, outcome: Outcome, index: int) -> dict[str, Any]:
         if self.body.fill:
@@ -177,6 +177,8 @@ class _Stream:
         self._logprobs = work.logprobs()
         self._tokens: list[TokenLogprob] = []
         self._is_first = True
+        self.text = ""
+        """What was sent so far."""
 
     def echo(self) -> dict[str, Any]:
         """Returns the chunk of the prompt itself."""
@@ -197,6 +199,7 @@ class _Stream:
         return [told | {"blank": piece.blank} if has_blanks else told]
 
     def _told(self, text: str, reason: str | None) -> dict[str, Any]:
+        self.text += text
         taken, self._tokens = self._tokens, []
         logprobs = None if self._logprobs is None else self._logprobs.push(taken)
         return {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": reason}
