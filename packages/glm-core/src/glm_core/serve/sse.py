@@ -16,14 +16,21 @@ from glm_core.serve.errors import ClientLeft, api_error
 
 Result = TypeVar("Result")
 DONE = b"data: [DONE]\n\n"
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_LINE_BREAKS = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}
+"""Those beyond ASCII; JSON itself escapes the others."""
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
+def one_line(data: Any) -> bytes:
+    """Returns JSON without anything that some reader of lines takes for the end of one."""
+    text = _ENCODE(data)
+    return (text if text.isascii() else text.translate(_LINE_BREAKS)).encode()
+
+
 def event(data: Any) -> bytes:
-    """Returns one server-sent event. JSON has no line breaks outside of its escapes."""
-    return (
-        b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
-    )
+    """Returns one server-sent event."""
+    return b"data: %b\n\n" % one_line(data)
 
 
 async def while_connected(request: Request, work: Awaitable[Result]) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from glm_core.infer.answer import FinishReason
 from glm_core.infer.engine import Usage
+from glm_core.serve.sse import one_line
 
 _ENDED = (FinishReason.stop_token, FinishReason.stop_string)
 
@@ -31,9 +31,9 @@ class Envelope:
         self.id = f"{prefix}-{secrets.token_hex(12)}"
         created = int(time.time())
         self._head = {"id": self.id, "object": kind, "created": created, "model": model}
-        chunk = json.dumps(self._head | {"object": chunk_kind}, ensure_ascii=False)
-        self._before = f'data: {chunk[:-1]}, "choices": ['.encode()
-        self._behind = b'], "usage": null}\n\n' if has_usage else b"]}\n\n"
+        chunk = one_line(self._head | {"object": chunk_kind})
+        self._before = b'data: %b,"choices":[' % chunk.removesuffix(b"}")
+        self._behind = b'],"usage":null}\n\n' if has_usage else b"]}\n\n"
         self._has_usage = has_usage
 
     def whole(self, choices: Sequence[Any], usage: dict[str, Any]) -> dict[str, Any]:
@@ -42,13 +42,13 @@ class Envelope:
 
     def chunk(self, choice: dict[str, Any]) -> bytes:
         """Returns the event of a part of one choice."""
-        return self._before + json.dumps(choice, ensure_ascii=False).encode() + self._behind
+        return self._before + one_line(choice) + self._behind
 
     def last(self, usage: dict[str, Any]) -> bytes:
         """Returns the event of the usage, empty where nobody asked for it."""
         if not self._has_usage:
             return b""
-        return self._before + b'], "usage": ' + json.dumps(usage).encode() + b"}\n\n"
+        return b'%b],"usage":%b}\n\n' % (self._before, one_line(usage))
 
 
 def usage_data(usages: Sequence[Usage]) -> dict[str, Any]:
