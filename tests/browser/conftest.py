@@ -43,7 +43,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def context(chromium: Browser) -> BrowserContext:
     opened = chromium.new_context(viewport={"width": 1280, "height": 800})
-    opened.set_default_timeout(8000)
+    opened.set_default_timeout(20_000)
     return opened
 
 
