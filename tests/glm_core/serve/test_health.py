@@ -48,6 +48,8 @@ def test_numbers_are_prometheus_text(http: httpx.Client) -> None:
     assert tokens["nano-text"] >= 2 and "org/tiny" in tokens
     assert families["glm_engine_first_token_seconds"].type == "histogram"
     assert families["glm_engine_running"].type == "gauge"
+    (tasks,) = families["glm_http_tasks"].samples
+    assert tasks.value >= 2  # the server's own, and that of this request
 
 
 def test_log_has_a_line_of_json_without_the_prompt(

@@ -320,6 +320,8 @@ def test_vectors_are_those_of_the_runner_when_answers_are_written_too(
         for bad, message in (([], "at least one"), ([[]], "has 0 tokens"), ([[-1]], "outside")):
             with pytest.raises(ValueError, match=message):
                 engine.embed(bad)
+        counters = engine.stats().counters
+        assert counters["submitted"] == counters["finished"] == 2
 
 
 def test_adapter_of_each_request_is_its_own(

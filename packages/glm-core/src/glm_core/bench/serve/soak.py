@@ -16,7 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from glm_core.bench.serve.soak_catalogue import MODEL, Ask, Wrong, catalogue, wrong_requests
+from glm_core.bench.serve.soak_catalogue import (
+    EMBEDDINGS,
+    MODEL,
+    Ask,
+    Wrong,
+    catalogue,
+    wrong_requests,
+)
 from glm_core.bench.serve.soak_client import Answer, Leave, Reply, exchange
 from glm_core.bench.serve.soak_server import Held, SoakServer, soak_server
 from glm_core.bench.serve.stream_client import post, request_head
@@ -142,10 +149,9 @@ class Soak:
                 )
                 return
             lot -= share
-        await self._answered(chance)
+        await self._answered(chance, chance.randrange(len(self._asks)))
 
-    async def _answered(self, chance: random.Random, **fields: object) -> None:
-        index = chance.randrange(len(self._asks))
+    async def _answered(self, chance: random.Random, index: int, **fields: object) -> None:
         ask = self._asks[index]
         self.report.kinds[ask.kind] += 1
         if ask.can_stream and chance.random() < 0.5:
@@ -174,7 +180,8 @@ class Soak:
 
     async def _newest(self, chance: random.Random) -> None:
         """Asks as a user whose newest request ends the older ones."""
-        await self._answered(chance, newest_wins=True, user=f"user {chance.randrange(4)}")
+        index = chance.choice([i for i, ask in enumerate(self._asks) if ask.path != EMBEDDINGS])
+        await self._answered(chance, index, newest_wins=True, user=f"user {chance.randrange(4)}")
 
     async def _left(self, chance: random.Random) -> None:
         """Asks and goes away: while still asking, at once, or at some moment of the answer."""
