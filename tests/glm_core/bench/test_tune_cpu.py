@@ -7,7 +7,6 @@ from glm_core.bench import tune_cpu
 from glm_core.bench.race import Runner
 from glm_core.bench.shapes import TrainShape
 from glm_core.bench.tune_cpu import CpuSizes, cpu_steps
-from glm_core.infer.fast_decode import MOST_ROWS
 from glm_core.train.precision import built_in_precision, resolve_precision
 from glm_core.train.trainer_config import Precision
 from glm_kernels.cpu import library
@@ -60,11 +59,12 @@ def test_rows_are_the_most_at_which_the_compiled_step_wins(
         return 1.0 if (run.name == "step") == (rows_tried[-1] < lost_from) else 2.0
 
     monkeypatch.setattr(tune_cpu, "_both_ways", noting)
+    monkeypatch.setattr(tune_cpu, "MOST_ROWS", 12)
 
     table = Table()
     finding = STEPS[f"decode_step b{bits}"].measure(table, watch_of(cost))
     assert table.configs == {"decode_step": {f"b{bits}": {"most_rows": most}}}
-    assert (finding.chosen, finding.built_in) == (str(most), str(MOST_ROWS))
+    assert (finding.chosen, finding.built_in) == (str(most), "12")
     assert finding.gain == gain
 
 

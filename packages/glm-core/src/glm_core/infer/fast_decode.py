@@ -41,9 +41,8 @@ from glm_kernels.measured import table_of
 
 logger = logging.getLogger(__name__)
 
-MOST_ROWS = 12
-"""More rows than this are as fast through the model itself, whose products then are bound by
-computing; where nothing was measured."""
+MOST_ROWS = 64
+"""More rows than this are as fast through the model itself; where nothing was measured."""
 DECODE_STEP = "decode_step"
 """Under which a table of measured choices has that number, by class of weights."""
 _FIRST_TABLE = 256

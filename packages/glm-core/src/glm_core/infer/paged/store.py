@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from glm_core.model.config import TransformerConfig
+from glm_kernels.memory import empty_on_huge_pages
 
 PAGE_SIZE = 64
 """Columns of a page: as many as the compiled step's attention works on at once."""
@@ -35,7 +36,11 @@ class PageStore:
     ) -> None:
         count = config.num_blocks
         size = num_pages * PAGE_SIZE, config.num_kv_heads, config.head_dim
-        self._both_LCKH = torch.empty((2 * count, *size), dtype=dtype, device=device)
+        shape = (2 * count, *size)
+        if torch.device(device).type == "cpu":  # read in strides: small pages of memory cost
+            self._both_LCKH = empty_on_huge_pages(shape, dtype)
+        else:
+            self._both_LCKH = torch.empty(shape, dtype=dtype, device=device)
         self.num_pages = num_pages
         self.device = self._both_LCKH.device
         self.keys = list(self._both_LCKH[:count])
