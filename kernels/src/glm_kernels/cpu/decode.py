@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from glm_kernels.cpu import library
-from glm_kernels.cpu.decode_checks import check_cache, check_columns, check_pages
+from glm_kernels.cpu.decode_checks import (
+    DTYPES,
+    check_cache,
+    check_columns,
+    check_pages,
+    size_of,
+    unfit,
+)
 from glm_kernels.cpu.decode_pages import PageTable, RowPages
 from glm_kernels.cpu.decode_structs import INT64, POINTER, Layer, Matrix, Model, Norm, Step
 from glm_kernels.decode import (
@@ -26,9 +33,7 @@ from glm_kernels.decode import (
     StoredWeight,
     Table,
 )
-from glm_kernels.weight_only import PackedWeight
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _NORMS = {"rms_norm": 0, "layer_norm": 1}
 _ACTIVATIONS = {"gelu_tanh": 0, "gelu_erf": 1, "gelu_quick": 2, "silu": 3}
 _GATES = {None: 0, "first": 1, "second": 2}
@@ -51,8 +56,8 @@ def unavailable(shape: DecodeShape, weights: DecodeWeights) -> str | None:
         return f"heads have {shape.head_dim} dims: not a multiple of 16 up to {_MOST_HEAD_DIM}"
     tables = [weights.words, *weights.positions]
     tables += [] if weights.queries is None else [weights.queries]
-    problems = [_unfit(linear.weight, multiplied=True) for linear in weights.linears()]
-    problems += [_unfit(table, multiplied=False) for table in tables]
+    problems = [unfit(linear.weight, multiplied=True) for linear in weights.linears()]
+    problems += [unfit(table, multiplied=False) for table in tables]
     return next(filter(None, problems), None)
 
 
@@ -223,7 +228,7 @@ class CompiledDecoder:
         ]
         step.logits, step.logit_rows = logits_BV.data_ptr(), num_logits
         step.front, step.threads = pages.front, threads
-        step.cache_dtype = _DTYPES[keys[0].dtype]
+        step.cache_dtype = DTYPES[keys[0].dtype]
         library.library().glm_decode_step(ctypes.byref(self._model), ctypes.byref(step), self._isa)
         return logits_BV
 
@@ -283,10 +288,10 @@ class CompiledDecoder:
 
     def _table(self, weight: Table) -> Matrix:
         """Its tensors live as long as the weights, which are held on to."""
-        rows, columns = _size(weight)
+        rows, columns = size_of(weight)
         matrix = Matrix(in_features=columns, out_features=rows)
         if isinstance(weight, Tensor):
-            matrix.values, matrix.dtype = weight.data_ptr(), _DTYPES[weight.dtype]
+            matrix.values, matrix.dtype = weight.data_ptr(), DTYPES[weight.dtype]
             return matrix
         matrix.values, matrix.scales = weight.levels.data_ptr(), weight.scales.data_ptr()
         matrix.zeros = None if weight.zeros is None else weight.zeros.data_ptr()
@@ -301,22 +306,3 @@ class CompiledDecoder:
         floats = vector.detach().float().contiguous()
         self._alive.append(floats)
         return floats.data_ptr()
-
-
-def _size(weight: Table) -> tuple[int, int]:
-    """Rows and columns."""
-    if isinstance(weight, PackedWeight):
-        return weight.out_features, weight.in_features
-    if isinstance(weight, StoredWeight):
-        return weight.levels.shape[0], weight.levels.shape[1] * 8 // weight.bits
-    return weight.shape[0], weight.shape[1]
-
-
-def _unfit(weight: Table, multiplied: bool) -> str | None:
-    if not isinstance(weight, Tensor):
-        return None if weight.levels.device.type == "cpu" else "a weight is not on the CPU"
-    if weight.device.type != "cpu" or weight.dtype not in _DTYPES:
-        return f"a weight is {weight.dtype} on {weight.device}, not fp32, bf16 or fp16 on the CPU"
-    if not weight.is_contiguous() or (multiplied and weight.shape[1] % 16):
-        return f"a weight of shape {list(weight.shape)} is not contiguous rows of 16 columns"
-    return None

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from glm_kernels.cpu.decode_pages import RowPages
+from glm_kernels.decode import StoredWeight, Table
+from glm_kernels.weight_only import PackedWeight
 
-_CACHE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""Their numbers in native/abi.h."""
 
 
 def check_columns(
@@ -97,7 +100,7 @@ def check_cache(
             f"model has {num_layers} layers"
         )
     dtype = keys[0].dtype
-    if dtype not in _CACHE_DTYPES:
+    if dtype not in DTYPES:
         raise ValueError(f"the cache is {dtype}: it must be fp32, bf16 or fp16")
     for tensor in (*keys, *values):
         is_fit = tensor.shape == shape and tensor.dtype == dtype and tensor.device.type == "cpu"
@@ -106,3 +109,23 @@ def check_cache(
                 f"a layer's cache is {tensor.dtype} of shape {list(tensor.shape)} on "
                 f"{tensor.device}: it must be contiguous, {dtype} of shape {list(shape)} on the CPU"
             )
+
+
+def size_of(weight: Table) -> tuple[int, int]:
+    """Return rows and columns of a matrix."""
+    if isinstance(weight, PackedWeight):
+        return weight.out_features, weight.in_features
+    if isinstance(weight, StoredWeight):
+        return weight.levels.shape[0], weight.levels.shape[1] * 8 // weight.bits
+    return weight.shape[0], weight.shape[1]
+
+
+def unfit(weight: Table, multiplied: bool) -> str | None:
+    """Return why a matrix or a table cannot be read, or None when it can."""
+    if not isinstance(weight, Tensor):
+        return None if weight.levels.device.type == "cpu" else "a weight is not on the CPU"
+    if weight.device.type != "cpu" or weight.dtype not in DTYPES:
+        return f"a weight is {weight.dtype} on {weight.device}, not fp32, bf16 or fp16 on the CPU"
+    if not weight.is_contiguous() or (multiplied and weight.shape[1] % 16):
+        return f"a weight of shape {list(weight.shape)} is not contiguous rows of 16 columns"
+    return None
