@@ -100,8 +100,10 @@ def run(args: argparse.Namespace) -> int:
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         require(module, extra="serve", package=module.replace("_", "-"))
     from glm_core.serve.app import create_app
+    from glm_core.serve.memory import limit_arenas
     from glm_core.serve.process import bind, ready_text, serve, url_of
 
+    limit_arenas()
     config, engine_config = serve_config(args), engine_settings(args)
     named = named_models(args.model)
     adapters = named_adapters(args.adapter, list(named))

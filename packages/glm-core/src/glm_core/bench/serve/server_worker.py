@@ -25,6 +25,7 @@ from glm_core.infer.engine import Engine, EngineConfig
 from glm_core.infer.layout import CausalLayout
 from glm_core.serve.app import create_app
 from glm_core.serve.config import ServeConfig
+from glm_core.serve.memory import limit_arenas
 from glm_core.serve.models import ServedModel
 from glm_core.serve.process import bind, serve, url_of
 
@@ -32,6 +33,7 @@ from glm_core.serve.process import bind, serve, url_of
 def main() -> None:
     job: Mapping[str, Any] = json.loads(sys.argv[1])
     torch.set_num_threads(job["threads"])
+    limit_arenas()
     model, weights = quantized_model(job)
     layout = CausalLayout()
     config = replace(EngineConfig(max_running=job["streams"]), **job.get("engine", {}))
