@@ -176,6 +176,8 @@ class Measurement:
                 load = run_load(server.url, asked, streams)
                 if not is_warm_up:
                     measured.add(load)
+                rate = load.tokens_per_second
+                logger.info("%s, %d streams: %.1f tokens/s", server.name, streams, rate)
             self._loads.append(os.getloadavg()[0])
 
     def _row(self, measured: Measured) -> ServeRow:
