@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import openai
 import pytest
 import torch
@@ -87,6 +87,6 @@ def client(server: Running) -> Iterator[openai.OpenAI]:
 
 
 @pytest.fixture(scope="session")
-def http(server: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url) as made:
+def http(server: Running) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=server.url) as made:
         yield made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import openai
 import pytest
 
@@ -45,27 +45,27 @@ def test_request_is_refused_when_the_header_is_another(
     guarded: Running, header: str | None
 ) -> None:
     headers = {} if header is None else {"Authorization": header.encode()}
-    reply = httpx.get(f"{guarded.url}/v1/models", headers=headers)
+    reply = httpx2.get(f"{guarded.url}/v1/models", headers=headers)
     assert reply.status_code == 401
     assert reply.headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/v1/nothing", "/docs/../metrics", "/health/x"])
 def test_key_is_needed_for_what_is_not_public(guarded: Running, path: str) -> None:
-    assert httpx.get(guarded.url + path).status_code == 401
+    assert httpx2.get(guarded.url + path).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/health", "/docs", "/openapi.json"])
 def test_key_is_not_needed_for_what_is_public(guarded: Running, path: str) -> None:
-    assert httpx.get(guarded.url + path).status_code == 200
+    assert httpx2.get(guarded.url + path).status_code == 200
 
 
-def test_page_of_an_allowed_origin_may_ask(guarded: Running, http: httpx.Client) -> None:
+def test_page_of_an_allowed_origin_may_ask(guarded: Running, http: httpx2.Client) -> None:
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"}
     asked["Access-Control-Request-Headers"] = "authorization,content-type"
     url = f"{guarded.url}/v1/chat/completions"
-    assert httpx.options(url, headers=asked).headers["Access-Control-Allow-Origin"] == ORIGIN
-    other = httpx.options(url, headers=asked | {"Origin": "https://evil.example"})
+    assert httpx2.options(url, headers=asked).headers["Access-Control-Allow-Origin"] == ORIGIN
+    other = httpx2.options(url, headers=asked | {"Origin": "https://evil.example"})
     assert "Access-Control-Allow-Origin" not in other.headers
     default = http.options("/v1/chat/completions", headers=asked)
     assert "Access-Control-Allow-Origin" not in default.headers
@@ -73,17 +73,17 @@ def test_page_of_an_allowed_origin_may_ask(guarded: Running, http: httpx.Client)
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example", ""])
 def test_request_is_refused_when_it_calls_the_server_by_another_name(
-    http: httpx.Client, host: str
+    http: httpx2.Client, host: str
 ) -> None:
     reply = http.get("/v1/models", headers={"Host": host})
     assert (reply.status_code, reply.json()["error"]["code"]) == (403, "host_not_allowed")
 
 
-def test_names_of_this_machine_are_known(http: httpx.Client, guarded: Running) -> None:
+def test_names_of_this_machine_are_known(http: httpx2.Client, guarded: Running) -> None:
     for host in ("localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:80"):
         assert http.get("/health", headers={"Host": host}).status_code == 200
     url = f"{guarded.url}/health"
-    assert httpx.get(url, headers={"Host": "my-machine:80"}).status_code == 200
+    assert httpx2.get(url, headers={"Host": "my-machine:80"}).status_code == 200
 
 
 def test_keys_are_read_from_file_and_environment(tmp_path: Path) -> None:

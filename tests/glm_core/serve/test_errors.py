@@ -6,7 +6,7 @@ import json
 import logging
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi import APIRouter, HTTPException
 from fastapi.testclient import TestClient
@@ -27,7 +27,7 @@ from glm_core.serve.models import ServedModel
 JSON = {"Content-Type": "application/json"}
 
 
-def _posted(http: httpx.Client, content: bytes, **headers: str) -> httpx.Response:
+def _posted(http: httpx2.Client, content: bytes, **headers: str) -> httpx2.Response:
     return http.post("/v1/chat/completions", content=content, headers=JSON | headers)
 
 
@@ -53,7 +53,7 @@ def _posted(http: httpx.Client, content: bytes, **headers: str) -> httpx.Respons
     ],
 )
 def test_body_is_refused_when_it_cannot_be_read(
-    http: httpx.Client, content: bytes, code: str, reason: str
+    http: httpx2.Client, content: bytes, code: str, reason: str
 ) -> None:
     reply = _posted(http, content)
     error = reply.json()["error"]
@@ -61,7 +61,7 @@ def test_body_is_refused_when_it_cannot_be_read(
     assert error["type"] == "invalid_request_error" and reason in error["message"]
 
 
-def test_half_a_character_in_a_message_is_refused(http: httpx.Client) -> None:
+def test_half_a_character_in_a_message_is_refused(http: httpx2.Client) -> None:
     body = {"model": "nano-text", "messages": [{"role": "user", "content": "\ud83d"}]}
     reply = _posted(http, json.dumps(body).encode())
     assert reply.status_code == 400
@@ -70,7 +70,7 @@ def test_half_a_character_in_a_message_is_refused(http: httpx.Client) -> None:
     assert _posted(http, json.dumps(body).encode()).status_code == 400
 
 
-def test_body_is_refused_when_it_is_not_announced_as_json(http: httpx.Client) -> None:
+def test_body_is_refused_when_it_is_not_announced_as_json(http: httpx2.Client) -> None:
     # A web page may send text/plain anywhere without asking first; JSON it may not.
     body = b'{"model": "nano-text", "messages": [{"role": "user", "content": "a"}]}'
     reply = http.post("/v1/chat/completions", content=body, headers={"Content-Type": "text/plain"})
@@ -87,13 +87,13 @@ def test_body_is_refused_when_it_is_not_announced_as_json(http: httpx.Client) ->
     ],
 )
 def test_address_is_refused_when_it_is_none(
-    http: httpx.Client, method: str, path: str, status: int, code: str
+    http: httpx2.Client, method: str, path: str, status: int, code: str
 ) -> None:
     reply = http.request(method, path)
     assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
 
 
-def test_model_is_named_when_it_is_unknown(http: httpx.Client) -> None:
+def test_model_is_named_when_it_is_unknown(http: httpx2.Client) -> None:
     reply = http.post("/v1/completions", json={"model": "gpt-5", "prompt": "a"})
     error = reply.json()["error"]
     assert (reply.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
@@ -163,7 +163,7 @@ def test_exceptions_of_a_siblings_router_are_answered_in_the_same_shape(
 
 
 def test_server_is_not_well_when_an_engine_has_stopped(
-    http: httpx.Client, models: list[ServedModel], monkeypatch: pytest.MonkeyPatch
+    http: httpx2.Client, models: list[ServedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models[0].engine, "_fault", "stopped")
     reply = http.get("/health")

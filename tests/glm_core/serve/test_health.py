@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -32,12 +32,12 @@ def log(
     logger.removeHandler(caplog.handler)
 
 
-def test_server_is_ready(http: httpx.Client) -> None:
+def test_server_is_ready(http: httpx2.Client) -> None:
     reply = http.get("/health")
     assert (reply.status_code, reply.json()) == (200, {"status": "ready"})
 
 
-def test_numbers_are_prometheus_text(http: httpx.Client) -> None:
+def test_numbers_are_prometheus_text(http: httpx2.Client) -> None:
     http.get("/v1/made/up")
     http.post("/v1/completions", json=ASKED)
     families = {one.name: one for one in text_string_to_metric_families(http.get("/metrics").text)}
@@ -53,7 +53,7 @@ def test_numbers_are_prometheus_text(http: httpx.Client) -> None:
 
 
 def test_log_has_a_line_of_json_without_the_prompt(
-    http: httpx.Client, log: pytest.LogCaptureFixture
+    http: httpx2.Client, log: pytest.LogCaptureFixture
 ) -> None:
     reply = http.post("/v1/completions?key=hidden", json=ASKED)
     lines = log.messages
@@ -68,13 +68,13 @@ def test_log_has_prompts_and_answers_when_they_are_asked_for(
     models: list[ServedModel], log: pytest.LogCaptureFixture
 ) -> None:
     with running(models, ServeConfig(port=0, log_prompts=True)) as server:
-        reply = httpx.post(f"{server.url}/v1/completions", json=ASKED)
+        reply = httpx2.post(f"{server.url}/v1/completions", json=ASKED)
         said = [{"role": "user", "content": "more secrets"}]
         chat = {"model": "nano-text", "messages": said, "max_tokens": 1}
         for stream in (False, True):
             url = f"{server.url}/v1/chat/completions"
-            httpx.post(url, json=chat | {"stream": stream, "temperature": 0})
-        httpx.post(f"{server.url}/v1/completions", json=ASKED | {"stream": True})
+            httpx2.post(url, json=chat | {"stream": stream, "temperature": 0})
+        httpx2.post(f"{server.url}/v1/completions", json=ASKED | {"stream": True})
     told = [json.loads(line) for line in log.messages if line.startswith("{")]
     assert told[0]["prompt"] == "secret words"
     assert told[0]["answers"] == [reply.json()["choices"][0]["text"]]
@@ -83,7 +83,7 @@ def test_log_has_prompts_and_answers_when_they_are_asked_for(
     assert told[3]["answers"][0]
 
 
-def test_description_page_needs_nothing_from_elsewhere(http: httpx.Client) -> None:
+def test_description_page_needs_nothing_from_elsewhere(http: httpx2.Client) -> None:
     reply = http.get("/docs")
     assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
     assert not re.search(r"https?://|<script|src=", reply.text)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 import pytest
 
 from glm_core.serve.config import ServeConfig
@@ -130,7 +130,7 @@ def test_large_body_is_refused_before_it_has_come(strict: Running) -> None:
 
 
 def test_client_that_sends_a_large_body_in_one_go_reads_the_answer(server: Running) -> None:
-    reply = httpx.post(
+    reply = httpx2.post(
         f"{server.url}/v1/completions",
         content=b" " * (server.config.max_body_bytes + 8 * 2**20),
         headers={"Content-Type": "application/json"},
@@ -139,7 +139,7 @@ def test_client_that_sends_a_large_body_in_one_go_reads_the_answer(server: Runni
 
 
 def test_large_body_is_refused_when_its_length_is_not_announced(strict: Running) -> None:
-    reply = httpx.post(
+    reply = httpx2.post(
         f"{strict.url}/v1/completions",
         content=(b" " * 1000 for _ in range(40)),
         headers={"Content-Type": "application/json"},
@@ -148,9 +148,9 @@ def test_large_body_is_refused_when_its_length_is_not_announced(strict: Running)
 
 
 def test_request_is_given_up_when_it_takes_too_long(strict: Running) -> None:
-    reply = httpx.post(f"{strict.url}/v1/completions", json=LONG)
+    reply = httpx2.post(f"{strict.url}/v1/completions", json=LONG)
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "request_timed_out")
-    with httpx.stream(
+    with httpx2.stream(
         "POST", f"{strict.url}/v1/completions", json=LONG | {"stream": True}
     ) as stream:
         events = [line for line in stream.iter_lines() if line]
@@ -160,7 +160,7 @@ def test_request_is_given_up_when_it_takes_too_long(strict: Running) -> None:
 
 def test_embeddings_are_given_up_when_they_take_too_long(strict: Running) -> None:
     asked = {"model": "nano-text", "input": ["a text"] * 500}
-    reply = httpx.post(f"{strict.url}/v1/embeddings", json=asked)
+    reply = httpx2.post(f"{strict.url}/v1/embeddings", json=asked)
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "request_timed_out")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from glm_core.chat.transcript import format_or_transcript
@@ -61,11 +61,11 @@ def _long_answer(url: str, events: list[str], **changes: Any) -> threading.Threa
     def read() -> None:
         url_of_all = f"{url}/v1/completions"
         try:
-            with httpx.stream("POST", url_of_all, json=LONG | changes, timeout=60) as stream:
+            with httpx2.stream("POST", url_of_all, json=LONG | changes, timeout=60) as stream:
                 for line in filter(None, stream.iter_lines()):
                     events.append(line)
                     begun.set()
-        except httpx.TransportError:
+        except httpx2.TransportError:
             events.append("cut")
 
     thread = threading.Thread(target=read)
@@ -80,9 +80,9 @@ def test_running_answers_are_finished_and_new_requests_refused_when_it_is_told_t
         thread = _long_answer(url, events)
         process.send_signal(signal.SIGTERM)
         _until_draining(url)
-        health = httpx.get(f"{url}/health")
+        health = httpx2.get(f"{url}/health")
         assert (health.status_code, health.json()) == (503, {"status": "draining"})
-        refused = httpx.post(f"{url}/v1/completions", json=LONG)
+        refused = httpx2.post(f"{url}/v1/completions", json=LONG)
         assert refused.status_code == 503 and int(refused.headers["Retry-After"]) > 0
         assert refused.json()["error"]["code"] == "draining"
         thread.join(60)
@@ -137,6 +137,6 @@ def test_url_can_be_opened_when_the_server_listens_everywhere() -> None:
 
 def _until_draining(url: str) -> None:
     deadline = time.monotonic() + 10
-    while httpx.get(f"{url}/health").status_code == 200:
+    while httpx2.get(f"{url}/health").status_code == 200:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
@@ -30,7 +30,7 @@ LONG["logit_bias"] = {"120": 100}
 @contextmanager
 def _stream(url: str, **changes: Any) -> Iterator[Iterator[str]]:
     """Begins an answer; gives its events once the first has come."""
-    with httpx.stream("POST", f"{url}/v1/completions", json=LONG | changes) as reply:
+    with httpx2.stream("POST", f"{url}/v1/completions", json=LONG | changes) as reply:
         assert reply.status_code == 200
         events = filter(None, reply.iter_lines())
         next(events)
@@ -54,7 +54,7 @@ def test_request_is_refused_when_the_queue_is_full(models: list[ServedModel]) ->
             )
             while not engine.stats().waiting:
                 time.sleep(0.005)
-            reply = httpx.post(f"{server.url}/v1/completions", json=LONG)
+            reply = httpx2.post(f"{server.url}/v1/completions", json=LONG)
     assert (reply.status_code, reply.json()["error"]["code"]) == (429, "engine_busy")
     assert int(reply.headers["Retry-After"]) >= 1
 
@@ -63,7 +63,7 @@ def test_older_request_is_cancelled_when_the_newest_wins(server: Running) -> Non
     mine = {"user": "editor-1", "newest_wins": True}
     with _stream(server.url, **mine) as older, _stream(server.url, user="editor-2") as other:
         quick = LONG | mine | {"max_tokens": 1, "stream": False}
-        assert httpx.post(f"{server.url}/v1/completions", json=quick).status_code == 200
+        assert httpx2.post(f"{server.url}/v1/completions", json=quick).status_code == 200
         last = list(older)[-1]
         assert json.loads(last.removeprefix("data: "))["error"]["code"] == "request_cancelled"
         assert "error" not in next(other)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from glm_core.agent import Called, Ended, EndReason, Image, Observation, Observed, Wrote
@@ -26,8 +26,8 @@ from .conftest import Running
 SESSION = "conversation-1"
 
 
-def ask(server: Running, path: str, **body: Any) -> httpx.Response:
-    return httpx.post(f"{server.url}/workbench/{path}", json=body, timeout=30)
+def ask(server: Running, path: str, **body: Any) -> httpx2.Response:
+    return httpx2.post(f"{server.url}/workbench/{path}", json=body, timeout=30)
 
 
 def question(text: str = "hi", **fields: Any) -> dict[str, Any]:
@@ -36,14 +36,14 @@ def question(text: str = "hi", **fields: Any) -> dict[str, Any]:
 
 
 def test_nothing_but_documents_is_offered_when_no_tool_was_given(server: Running) -> None:
-    told = httpx.get(f"{server.url}/workbench").json()
+    told = httpx2.get(f"{server.url}/workbench").json()
     assert told["code_interpreter"] is False
     assert told["tools"] == []
     assert {".txt", ".md", ".pdf"} <= set(told["documents"])
 
 
 def test_passages_come_back_when_a_document_is_sent(server: Running) -> None:
-    answer = httpx.post(
+    answer = httpx2.post(
         f"{server.url}/workbench/documents",
         params={"name": "päge.md"},
         content="one\n\n" + "two " * 150,
@@ -72,7 +72,7 @@ def test_few_documents_are_read_at_a_time_when_many_are_sent(
     def send(index: int) -> int:
         url = f"{server.url}/workbench/documents?name={index}.txt"
         headers = {"Content-Type": "application/octet-stream"}
-        return httpx.post(url, content=b"x", headers=headers, timeout=30).status_code
+        return httpx2.post(url, content=b"x", headers=headers, timeout=30).status_code
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(send, range(8))) == {200}
@@ -83,19 +83,19 @@ def test_few_documents_are_read_at_a_time_when_many_are_sent(
 def test_document_is_refused_when_any_page_could_have_sent_it(server: Running, kind: str) -> None:
     """A form of another site may send these kinds without asking the server first."""
     url = f"{server.url}/workbench/documents?name=a.txt"
-    answer = httpx.post(url, content=b"text", headers={"Content-Type": kind})
+    answer = httpx2.post(url, content=b"text", headers={"Content-Type": kind})
     assert answer.status_code == 415
 
 
 def test_agent_is_refused_when_any_page_could_have_sent_it(server: Running) -> None:
     url = f"{server.url}/workbench/agent"
     content = json.dumps(question()).encode()
-    answer = httpx.post(url, content=content, headers={"Content-Type": "text/plain"})
+    answer = httpx2.post(url, content=content, headers={"Content-Type": "text/plain"})
     assert answer.status_code == 415
 
 
 def test_reason_is_told_when_a_document_cannot_be_read(server: Running) -> None:
-    answer = httpx.post(
+    answer = httpx2.post(
         f"{server.url}/workbench/documents?name=a.exe",
         content=b"MZ",
         headers={"Content-Type": "application/octet-stream"},

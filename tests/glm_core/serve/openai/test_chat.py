@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import httpx
+import httpx2
 import numpy as np
 import openai
 import pytest
@@ -426,7 +426,7 @@ def test_prompt_is_found_in_the_cache_the_second_time(client: openai.OpenAI) -> 
     ],
 )
 def test_request_is_refused_when_a_field_is_wrong(
-    http: httpx.Client, changes: dict[str, Any], param: str | None, reason: str
+    http: httpx2.Client, changes: dict[str, Any], param: str | None, reason: str
 ) -> None:
     asked = {"model": TINY, "messages": HELLO} | changes
     reply = http.post("/v1/chat/completions", json=asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
+import httpx2
 import openai
 import pytest
 
@@ -242,7 +242,7 @@ def test_async_client_gets_what_the_other_gets(client: openai.OpenAI) -> None:
     ],
 )
 def test_request_is_refused_when_a_field_is_wrong(
-    http: httpx.Client, changes: dict[str, Any], param: str, reason: str
+    http: httpx2.Client, changes: dict[str, Any], param: str, reason: str
 ) -> None:
     reply = http.post("/v1/completions", json={"model": "nano-text", "prompt": "a"} | changes)
     error = reply.json()["error"]

@@ -11,7 +11,7 @@
 // |q| <= 127 in one int8 plane, or |q| <= 16256 in two, q = 128 * upper + lower. All sums of a group
 // are exact in int32 (at most 255 * 16256 * 128 < 2^30, twice with a zero point), so all vectors
 // compute the same ones; only the fp32 sum over the groups may round differently. Tiles have an order
-// and a rounding of their own, see weight_only_amx.cpp.
+// and a rounding of their own, see spans.h.
 #pragma once
 
 #include <cstdint>

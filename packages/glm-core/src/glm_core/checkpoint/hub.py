@@ -188,7 +188,7 @@ def _is_of_network(error: Exception) -> bool:
     """Whether the connection failed; the library's HTTP client differs between its versions."""
     if isinstance(error, ConnectionError | TimeoutError):
         return True
-    return type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "requests")
+    return type(error).__module__.partition(".")[0] in ("httpx2", "httpx2", "httpcore", "requests")
 
 
 def _first_line(error: Exception) -> str:
