@@ -78,15 +78,23 @@ def _namespaces() -> list[str]:
 def _mounts(view: tuple[Mount, ...], texts: list[int]) -> list[str]:
     """Returns the view as options of bwrap.
 
+    The folders above a mount are made before it: bwrap makes them by itself, but such that only
+    root may pass through.
+
     Args:
         view: outer folders before inner ones.
         texts: descriptors of the view's texts, in its order.
     """
     flags: list[str] = []
     remaining = iter(texts)
-    for folder in _parents(view):
-        flags += ["--dir", folder]
+    made = {PurePosixPath("/")}
     for mount in view:
+        target = PurePosixPath(mount.target)
+        for folder in reversed(target.parents):
+            flags += [] if folder in made else ["--dir", str(folder)]
+            made.add(folder)
+        if mount.kind == "tmpfs":  # hides what was made below it
+            made = {folder for folder in made if target not in folder.parents} | {target}
         if mount.kind == "text":
             flags += ["--ro-bind-data", str(next(remaining)), mount.target]
         elif mount.kind == "tmpfs":
@@ -97,12 +105,3 @@ def _mounts(view: tuple[Mount, ...], texts: list[int]) -> list[str]:
             option = {"bind": "--ro-bind", "device": "--dev-bind", "symlink": "--symlink"}
             flags += [option[mount.kind], mount.source, mount.target]
     return [*flags, "--remount-ro", "/", "--chdir", "/"]
-
-
-def _parents(view: tuple[Mount, ...]) -> list[str]:
-    """Returns the folders above the mounts, outer ones first.
-
-    bwrap makes them by itself, but such that only root may pass through.
-    """
-    parents = {str(parent) for mount in view for parent in PurePosixPath(mount.target).parents}
-    return sorted(parents - {"/"})
