@@ -161,3 +161,28 @@ def test_other_vocabularies_are_refused_when_they_are_not_byte_level(tmp_path):
 
     with pytest.raises(ValueError, match="not byte-level"):
         ByteBPETokenizer(HFTokenizer(models.BPE({"▁the": 0, "the world": 1}, [])))
+
+
+def test_extra_specials_come_after_the_others_when_trained_saved_and_loaded(tmp_path):
+    extra = ("<|before|>", "<|behind|>")
+    tokenizer = ByteBPETokenizer.train(TEXTS, 400, extra)
+    tokenizer.save(tmp_path)
+    loaded = ByteBPETokenizer.load(tmp_path)
+    assert loaded.fingerprint() == tokenizer.fingerprint()
+    assert [loaded.token_id(name) for name in extra] == [
+        tokenizer.vocab_size - 2,
+        tokenizer.vocab_size - 1,
+    ]
+    assert set(loaded.special_ids) >= {loaded.token_id(name) for name in extra}
+    assert not set(loaded.encode("a <|before|> b")) & loaded.special_ids
+    assert loaded.vocab_size == tokenizer.vocab_size <= 400
+
+
+def test_extra_specials_are_refused_when_there_is_one_already():
+    with pytest.raises(ValueError, match="name a token twice"):
+        ByteBPETokenizer.train(TEXTS, 400, ("[MASK]",))
+
+
+def test_too_small_vocabulary_is_refused_when_extra_specials_need_room():
+    with pytest.raises(ValueError, match="at least 265"):
+        ByteBPETokenizer.train(TEXTS, 264, ("<|before|>",))

@@ -1,6 +1,7 @@
 """CodeGeeX: code on the GLM backbone.
 
-Today this package holds no code: it reserves the name and the place in the layout.
-It will hold fill-in-the-middle for source code, a completion server for editors, and the
-HumanEval-X benchmark, built on `glm_core` and independent of the other packages beside it.
+Completions in a hole of a file, for editors and from the command line, with the models of the
+CodeGeeX family or one of your own; training on your own repositories; HumanEval-X.
+Nothing is imported here: `codegeex.complete`, `codegeex.fim`, `codegeex.training` and the others
+are imported where they are used.
 """

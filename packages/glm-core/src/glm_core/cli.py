@@ -1,4 +1,6 @@
-"""The ``glm`` command: finds the subcommand, and turns errors into exit statuses.
+"""The command line: finds the subcommand, and turns errors into exit statuses.
+
+``glm`` is a `Program`, and so is the command of every package beside it.
 
 Exit status 0: done. 1: failed. 2: bad usage or bad input. 130: interrupted.
 With GLM_TRACEBACK=1 in the environment the one-line errors are preceded by their traceback.
@@ -15,6 +17,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +43,30 @@ _WRONG_PATH = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A command with subcommands, each a module as glm_core/commands/__init__.py describes it."""
+
+    name: str
+    """What is typed."""
+    package: str
+    """Where the modules of the subcommands lie; the log of the package around it is shown."""
+    commands: Mapping[str, str]
+    """The line of help of every subcommand."""
+    description: str
+    example: str
+    """One shell line for the end of ``--help``."""
+
+
+GLM = Program(
+    name="glm",
+    package="glm_core.commands",
+    commands=COMMANDS,
+    description="Train, fill, continue and measure General Language Models.",
+    example='glm generate --model nano-text "The [MASK] statement wraps a block."',
+)
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse that raises instead of exiting, so that ``--json`` reports bad usage as well."""
 
@@ -47,12 +74,12 @@ class _Parser(argparse.ArgumentParser):
         raise argparse.ArgumentTypeError(f"{message} (see: {self.prog} --help)")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``glm`` with `argv` (default: the process's arguments) and return the exit status."""
+def main(argv: Sequence[str] | None = None, program: Program = GLM) -> int:
+    """Run a program with `argv` (default: the process's arguments); returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in argv
     try:
-        status = _run(argv)
+        status = _run(program, argv)
         sys.stdout.flush()
         return status
     except SystemExit as exit_:  # argparse after --help or --version
@@ -93,8 +120,8 @@ def make_folder(folder: Path, flag: str) -> None:
         ) from error
 
 
-def _run(argv: list[str]) -> int:
-    parser = _top_parser()
+def _run(program: Program, argv: list[str]) -> int:
+    parser = _top_parser(program)
     # Only the first word selects: what follows belongs to the command.
     args, rest = parser.parse_known_args(argv[:1])
     if rest:
@@ -102,36 +129,35 @@ def _run(argv: list[str]) -> int:
     if args.command is None:
         parser.print_help()
         return BAD_INPUT
-    return _run_command(args.command, argv[1:])
+    return _run_command(program, args.command, argv[1:])
 
 
-def _top_parser() -> argparse.ArgumentParser:
-    width = max(map(len, COMMANDS))
-    listing = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+def _top_parser(program: Program) -> argparse.ArgumentParser:
+    width = max(map(len, program.commands))
+    listing = "\n".join(f"  {name:<{width}}  {text}" for name, text in program.commands.items())
     parser = _Parser(
-        prog="glm",
+        prog=program.name,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Train, fill, continue and measure General Language Models.",
-        epilog=f"commands:\n{listing}\n\n"
-        'example:\n  glm generate --model nano-text "The [MASK] statement wraps a block."\n'
-        "  glm COMMAND --help",
+        description=program.description,
+        epilog=f"commands:\n{listing}\n\nexample:\n  {program.example}\n"
+        f"  {program.name} COMMAND --help",
     )
     parser.add_argument("--version", action="version", version=f"glm-lab {_version()}")
-    parser.add_argument("command", nargs="?", choices=list(COMMANDS), metavar="COMMAND")
+    parser.add_argument("command", nargs="?", choices=list(program.commands), metavar="COMMAND")
     return parser
 
 
-def _run_command(name: str, argv: list[str]) -> int:
+def _run_command(program: Program, name: str, argv: list[str]) -> int:
     _share_the_cores()
-    module = importlib.import_module(f"glm_core.commands.{name}")
-    parser = _command_parser(name, module)
+    module = importlib.import_module(f"{program.package}.{name}")
+    parser = _command_parser(f"{program.name} {name}", module)
     module.add_arguments(parser)
     if getattr(module, "TAKES_OVERRIDES", False):
         parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="hydra overrides")
         args = parser.parse_intermixed_args(argv)  # flags may stand between them
     else:
         args = parser.parse_args(argv)
-    _log_to_stderr()
+    _log_to_stderr(program.package.partition(".")[0])
     return int(module.run(args))
 
 
@@ -146,9 +172,9 @@ def _share_the_cores() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
-def _command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+def _command_parser(prog: str, module: ModuleType) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog=f"glm {name}",
+        prog=prog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=module.HELP[:1].upper() + module.HELP[1:] + ".",
         epilog="example:\n" + textwrap.indent(textwrap.dedent(module.EXAMPLE).strip(), "  "),
@@ -172,11 +198,11 @@ def _report(error: BaseException, as_json: bool) -> int:
     return BAD_INPUT
 
 
-def _log_to_stderr() -> None:
-    """Send the library's log, progress lines included, to stderr without decoration."""
+def _log_to_stderr(package: str) -> None:
+    """Send the log of a package and of those beneath, progress included, to stderr, undecorated."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    for name in ("glm_core", "glm_kernels"):
+    for name in {package: None, "glm_core": None, "glm_kernels": None}:
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(logging.INFO)

@@ -53,35 +53,47 @@ class ByteBPETokenizer:
 
     kind = KIND
 
-    def __init__(self, bpe: HFTokenizer) -> None:
+    def __init__(self, bpe: HFTokenizer, extra_specials: Sequence[str] = ()) -> None:
         """Wraps a `tokenizers.Tokenizer` that has a byte-level BPE model and no added tokens.
 
+        Args:
+            extra_specials: names of special tokens after those that every tokenizer here has.
+
         Raises:
-            ValueError: if the vocabulary has gaps or is not byte-level.
+            ValueError: if the vocabulary has gaps or is not byte-level, or two special tokens have
+                one name.
         """
         self._bpe = bpe
         self._pieces = byte_pieces(bpe)
-        self._specials = {
-            name: len(self._pieces) + rank for rank, name in enumerate(SPECIAL_TOKENS)
-        }
+        names = (*SPECIAL_TOKENS, *extra_specials)
+        self._specials = {name: len(self._pieces) + rank for rank, name in enumerate(names)}
+        if len(self._specials) < len(names):
+            raise ValueError(
+                f"extra_specials {list(extra_specials)} name a token twice, or one of "
+                f"{', '.join(SPECIAL_TOKENS)}, which are always there: leave it away"
+            )
         self._names = {token: name for name, token in self._specials.items()}
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> ByteBPETokenizer:
+    def train(
+        cls, texts: Iterable[str], vocab_size: int, extra_specials: Sequence[str] = ()
+    ) -> ByteBPETokenizer:
         """Learns merges from texts.
 
         Args:
             texts: Training documents; iterated once.
             vocab_size: Number of ids wanted, special tokens included. A small corpus may have
                 fewer merges to offer; `tokenizer.vocab_size` tells what came out.
+            extra_specials: Names of more special tokens, such as those of a task.
 
         Raises:
             ValueError: if `vocab_size` cannot hold the 256 bytes and the special tokens.
         """
-        if vocab_size < MIN_VOCAB_SIZE:
+        num_specials = len(SPECIAL_TOKENS) + len(extra_specials)
+        if vocab_size < 256 + num_specials:
             raise ValueError(
-                f"vocab_size={vocab_size} is too small: the 256 bytes and {len(SPECIAL_TOKENS)} "
-                f"special tokens need at least {MIN_VOCAB_SIZE}; raise vocab_size"
+                f"vocab_size={vocab_size} is too small: the 256 bytes and {num_specials} "
+                f"special tokens need at least {256 + num_specials}; raise vocab_size"
             )
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -94,12 +106,12 @@ class ByteBPETokenizer:
         )
         bpe.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size - len(SPECIAL_TOKENS),
+            vocab_size=vocab_size - num_specials,
             initial_alphabet=sorted(byte_alphabet()),
             show_progress=False,
         )
         bpe.train_from_iterator(_non_empty(texts), trainer=trainer)
-        return cls(bpe)
+        return cls(bpe, extra_specials)
 
     @classmethod
     def load(cls, folder: Path | str) -> ByteBPETokenizer:
@@ -122,7 +134,7 @@ class ByteBPETokenizer:
             raise ValueError(
                 f"{path} is not a readable tokenizer ({error}); copy it again or train a new one"
             ) from error
-        return cls(bpe)
+        return cls(bpe, _extra_specials(path.with_name("tokenizer_config.json")))
 
     def save(self, folder: Path | str) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json` into `folder`."""
@@ -292,6 +304,19 @@ def byte_pieces(bpe: HFTokenizer) -> list[bytes]:
         raise ValueError(
             f"the tokenizer is not byte-level: its vocabulary contains {error.args[0]!r}"
         ) from error
+
+
+def _extra_specials(config: Path) -> list[str]:
+    """Names of the special tokens that one tokenizer has beside those of all, in their order."""
+    try:
+        named = json.loads(config.read_text(encoding="utf-8")).get("special_tokens", {})
+    except FileNotFoundError:
+        return []
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise ValueError(
+            f"{config} is not a readable tokenizer config ({error}); copy it again"
+        ) from error
+    return [name for name in sorted(named, key=named.__getitem__) if name not in SPECIAL_TOKENS]
 
 
 def valid_utf8(text: str) -> str:
