@@ -1,8 +1,9 @@
 """Runs the code that a model writes, kept away from the machine."""
 
-from glm_core.agent.executor.choose import executor
+from glm_core.agent.executor.choose import enclosure, executor
 from glm_core.agent.executor.limits import ExecutorLimits
 from glm_core.agent.executor.observation import observation_text
+from glm_core.agent.executor.programs import ProgramResult, ProgramSandbox
 from glm_core.agent.executor.protocol import (
     WORK_FOLDER,
     CodeError,
@@ -25,7 +26,10 @@ __all__ = [
     "FileEntry",
     "Image",
     "Output",
+    "ProgramResult",
+    "ProgramSandbox",
     "SandboxUnavailable",
+    "enclosure",
     "executor",
     "observation_text",
 ]

@@ -32,11 +32,18 @@ _CAPABILITIES = (
 
 
 class Bubblewrap:
-    """Namespaces and mounts by `bwrap`."""
+    """Namespaces and mounts by `bwrap`.
+
+    Args:
+        folders: what can be read in it beside the system and this Python.
+    """
 
     name = "bubblewrap"
     is_sandboxed = True
     remedy = "apt-get install bubblewrap"
+
+    def __init__(self, folders: tuple[str, ...] = ()) -> None:
+        self._folders = folders
 
     @contextmanager
     def launch(self, limits: ExecutorLimits) -> Iterator[Launch]:
@@ -44,7 +51,7 @@ class Bubblewrap:
         if program is None:
             raise SandboxUnavailable(f"bubblewrap is not installed: {self.remedy}")
         uid = session_user()
-        view = sandbox_view(limits, os.geteuid() if uid is None else uid)
+        view = sandbox_view(limits, os.geteuid() if uid is None else uid, self._folders)
         with text_descriptors([mount.source for mount in view if mount.kind == "text"]) as texts:
             yield Launch(
                 command=[

@@ -51,6 +51,7 @@ class Cell:
                 theirs.close()
                 config = _config(limits) | launch.config
                 self.work_fd, self.run_fd = self._greet(enclosure, config, complaints, limits)
+                self.work_folder: str = config["work_folder"]
                 self.run_folder: str = config["run_folder"]
         except BaseException:
             self._control.close()
@@ -88,12 +89,18 @@ class Cell:
         """Readable when an event has come."""
         return self._control.fileno()
 
-    def send(self, do: str, **values: Any) -> None:
-        """Gives the first process an order (inside/warden.py); a dead one ignores it."""
+    def send(self, do: str, *, descriptors: tuple[int, ...] = (), **values: Any) -> None:
+        """Gives the first process an order (inside/warden.py); a dead one ignores it.
+
+        Args:
+            do: which order.
+            descriptors: files that go along.
+            values: what else the order says.
+        """
         packet = json.dumps({"do": do, **values}).encode()
         try:
             with self._sending:
-                self._control.send(packet)
+                socket.send_fds(self._control, [packet], descriptors)
         except OSError:
             return  # the next event says that it has ended
 
@@ -103,7 +110,7 @@ class Cell:
         poll.register(self._control, select.POLLIN)
         return bool(poll.poll(wait_s * 1000))
 
-    def event(self) -> dict[str, str]:
+    def event(self) -> dict[str, Any]:
         """Waits for an event; `{"event": "gone"}` when the first process has ended or is stuck."""
         try:
             packet = self._control.recv(_PACKET)

@@ -13,7 +13,7 @@ from glm_core.agent.executor.protocol import SandboxUnavailable
 from glm_core.agent.executor.session import KernelExecutor
 from glm_core.agent.executor.unshare import Unshare
 
-_ENCLOSURES: dict[str, type[Enclosure]] = {
+_ENCLOSURES: dict[str, type[Bubblewrap | Unshare | UnsafeLocal]] = {
     "bubblewrap": Bubblewrap,
     "unshare": Unshare,
     "unsafe-local": UnsafeLocal,
@@ -34,6 +34,20 @@ def executor(kind: str = "auto", limits: ExecutorLimits | None = None) -> Kernel
         SandboxUnavailable: no sandbox works here, or not the one that was named.
         MissingExtraError: ipykernel is not installed.
     """
+    return KernelExecutor(enclosure(kind), limits)
+
+
+def enclosure(kind: str = "auto", folders: tuple[str, ...] = ()) -> Enclosure:
+    """Returns a way to keep code in that works here.
+
+    Args:
+        kind: as of `executor`.
+        folders: what the code can read beside the system and this Python, such as a compiler.
+
+    Raises:
+        ValueError: the kind is unknown.
+        SandboxUnavailable: no sandbox works here, or not the one that was named.
+    """
     if kind not in KINDS:
         raise ValueError(
             f"executor {kind!r} is unknown: choose one of {', '.join(KINDS)}; unsafe-local is no "
@@ -43,7 +57,7 @@ def executor(kind: str = "auto", limits: ExecutorLimits | None = None) -> Kernel
         kind = working_sandbox()
     elif _ENCLOSURES[kind].is_sandboxed:
         probe(_ENCLOSURES[kind]())
-    return KernelExecutor(_ENCLOSURES[kind](), limits)
+    return _ENCLOSURES[kind](folders)
 
 
 def probe(enclosure: Enclosure) -> None:

@@ -19,11 +19,17 @@ class UnsafeLocal:
 
     The code sees the user's files and the network. Time, processor, memory and the number of
     processes are watched; the size of the work folder is not.
+
+    Args:
+        folders: what a sandbox would let the code read; here it can read everything.
     """
 
     name = "unsafe-local"
     is_sandboxed = False
     remedy = "use a directory for temporary files that can be written"
+
+    def __init__(self, folders: tuple[str, ...] = ()) -> None:
+        del folders
 
     @contextmanager
     def launch(self, limits: ExecutorLimits) -> Iterator[Launch]:

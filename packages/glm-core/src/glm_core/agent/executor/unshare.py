@@ -14,11 +14,18 @@ from glm_core.agent.executor.view import sandbox_view
 
 
 class Unshare:
-    """Namespaces by `unshare`, mounts by inside/mounts.py."""
+    """Namespaces by `unshare`, mounts by inside/mounts.py.
+
+    Args:
+        folders: what can be read in it beside the system and this Python.
+    """
 
     name = "unshare"
     is_sandboxed = True
     remedy = "apt-get install util-linux"
+
+    def __init__(self, folders: tuple[str, ...] = ()) -> None:
+        self._folders = folders
 
     @contextmanager
     def launch(self, limits: ExecutorLimits) -> Iterator[Launch]:
@@ -26,7 +33,7 @@ class Unshare:
         if program is None:
             raise SandboxUnavailable(f"unshare is not installed: {self.remedy}")
         uid = session_user()
-        view = sandbox_view(limits, uid or 0)
+        view = sandbox_view(limits, uid or 0, self._folders)
         user = [] if is_privileged() else ["--user", "--map-root-user"]
         yield Launch(
             command=[

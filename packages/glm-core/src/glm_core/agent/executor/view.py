@@ -38,12 +38,15 @@ class Mount:
     """Files and folders that fit into a tmpfs."""
 
 
-def sandbox_view(limits: ExecutorLimits, uid: int) -> tuple[Mount, ...]:
+def sandbox_view(
+    limits: ExecutorLimits, uid: int, folders: tuple[str, ...] = ()
+) -> tuple[Mount, ...]:
     """Returns the mounts of a sandbox, outer folders before what lies in them.
 
     Args:
         limits: sizes of the folders that may be written.
         uid: the user inside, named in /etc/passwd.
+        folders: more of the machine that can be read, under the names that they have there.
 
     Raises:
         SandboxUnavailable: the Python environment is a folder that holds more than Python.
@@ -58,7 +61,7 @@ def sandbox_view(limits: ExecutorLimits, uid: int) -> tuple[Mount, ...]:
         *(_bind(f"/etc/{name}") for name in _SETTINGS if os.path.exists(f"/etc/{name}")),
         Mount(kind="text", target="/etc/passwd", source=f"sandbox:x:{uid}:{uid}::/tmp:/bin/sh\n"),
         Mount(kind="text", target="/etc/group", source=f"sandbox:x:{uid}:\n"),
-        *(_bind(prefix) for prefix in python_prefixes()),
+        *(_bind(folder) for folder in sorted({*python_prefixes(), *folders})),
         Mount(kind="bind", source=str(INSIDE), target=INSIDE_TARGET),
         *(Mount(kind="device", source=f"/dev/{n}", target=f"/dev/{n}") for n in _DEVICES),
         Mount(kind="symlink", source="/proc/self/fd", target="/dev/fd"),

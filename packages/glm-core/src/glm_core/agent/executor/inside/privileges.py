@@ -22,7 +22,7 @@ def lower_warden() -> None:
     libc.prctl(libc.PR_SET_DUMPABLE, 0)  # nobody of the same user may look into it
 
 
-def lower_kernel(uid: int | None, limits: dict[str, Any]) -> None:
+def lower_child(uid: int | None, limits: dict[str, Any]) -> None:
     """Becomes an ordinary user without capabilities, under limits and the system-call filter.
 
     Args:
