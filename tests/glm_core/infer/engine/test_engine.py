@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from glm_core.infer import SamplingConfig, TextGenerator
+from glm_core.infer.answer import FinishReason
 from glm_core.infer.engine import (
     Engine,
     EngineBusy,
@@ -353,3 +354,40 @@ def test_adapter_of_each_request_is_its_own(
         with pytest.raises(ValueError, match="adapter 'three' is unknown: this engine has one, tw"):
             engine.submit(ask("The", engine.layout, adapter="three"))
     assert len({tuple(one.tokens) for one in expected.values()}) == 3
+
+
+def test_answer_ends_where_its_watcher_has_enough(
+    build_model: Build, tokenizer: ByteBPETokenizer, ask: Ask, open_engine: OpenEngine
+) -> None:
+    seen: dict[int, list[str]] = {0: [], 1: []}
+
+    def watch(choice: int) -> Callable[[str], bool]:
+        def is_enough(text: str) -> bool:
+            seen[choice].append(text)
+            return len(seen[choice]) == 3 + choice
+
+        return is_enough
+
+    drawn = {**LONG, "temperature": 1.0, "stop": ["never comes"]}
+    with open_engine(build_model(), tokenizer) as engine:
+        outcome = engine.submit(ask("The", engine.layout, drawn, choices=2, watch=watch)).outcome()
+        tokens = engine.stats().counters["completion_tokens"]
+    for choice, (answer,) in enumerate(outcome.choices):
+        assert answer.finish_reason is FinishReason.stopped
+        assert answer.text.startswith("".join(seen[choice]))
+        assert len(seen[choice]) == 3 + choice
+    assert tokens == outcome.usage.completion < 60
+
+
+def test_watcher_that_fails_ends_its_request_alone(
+    build_model: Build, tokenizer: ByteBPETokenizer, ask: Ask, open_engine: OpenEngine
+) -> None:
+    def fail(text: str) -> bool:
+        raise KeyError(text)
+
+    with open_engine(build_model(), tokenizer) as engine:
+        bad = engine.submit(ask("The", engine.layout, LONG, watch=lambda choice: fail))
+        good = engine.submit(ask("The", engine.layout))
+        with pytest.raises(RequestFailed, match="the request failed"):
+            bad.outcome()
+        assert good.outcome().choices

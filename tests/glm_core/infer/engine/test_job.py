@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from glm_core.infer import Choices, Regex, SamplingConfig, TextGenerator
+from glm_core.infer import Begins, Choices, Regex, SamplingConfig, TextGenerator
 from glm_core.infer.blanks import ids_prompt
 from glm_core.infer.engine import (
     Engine,
@@ -43,6 +43,7 @@ def _kinds(ask: Ask, tokenizer: ByteBPETokenizer, layout: Layout) -> list[Engine
         ask("The block", layout, {"stop": ["e", "t"], "temperature": 1.0}, logprobs=1),
         ask("The with", layout, grammar=Choices(("yes", "no", "größe"))),
         ask("The with", layout, {**drawn, "max_new_tokens": 20}, grammar=Regex("[a-c]{3,9}")),
+        ask("The with", layout, drawn, grammar=Begins(" größe".encode()), choices=2),
         EngineRequest(
             prompt=chat,
             sampling=SamplingConfig(max_new_tokens=9, logit_bias={marks[0]: 3.0}, **drawn),

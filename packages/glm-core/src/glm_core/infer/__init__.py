@@ -1,5 +1,6 @@
 """Inference: filling blanks, continuing text, streaming it, and searching with beams."""
 
+from glm_core.infer.beginning import Begins
 from glm_core.infer.blanks import Filled, FilledBlank, has_marker
 from glm_core.infer.grammar import Choices, Grammar, JsonObject, JsonSchema, Lark, Regex
 from glm_core.infer.kv_cache import KVCache
@@ -8,6 +9,7 @@ from glm_core.infer.sampling import SamplingConfig
 from glm_core.infer.text_generator import Completion, TextGenerator
 
 __all__ = [
+    "Begins",
     "BlankLayout",
     "CausalLayout",
     "Choices",

@@ -17,7 +17,8 @@ from glm_core.tokenizer.incremental import IncrementalDecoder
 from glm_core.tokenizer.protocol import Tokenizer
 
 if TYPE_CHECKING:
-    from glm_core.infer.grammar import CompiledGrammar
+    from glm_core.infer.beginning import Beginning, BeginningState
+    from glm_core.infer.grammar import CompiledGrammar, GrammarState
 
 
 _NEVER = 2**62
@@ -35,6 +36,8 @@ class FinishReason(StrEnum):
     """It was as long as the request allows."""
     context = "context"
     """The model's context was full."""
+    stopped = "stopped"
+    """Whoever asked had enough of it."""
 
 
 class Vocabulary:
@@ -54,7 +57,10 @@ class Vocabulary:
         self.excluded_ids = specials + list(range(tokenizer.vocab_size, num_logits))
 
     def sampler(
-        self, config: SamplingConfig, num_top: int = 0, grammar: CompiledGrammar | None = None
+        self,
+        config: SamplingConfig,
+        num_top: int = 0,
+        grammar: CompiledGrammar | Beginning | None = None,
     ) -> Sampler:
         """Returns what chooses the tokens of one request; the arguments are those of `Sampler`.
 
@@ -119,7 +125,9 @@ class Answer:
         self._ends: list[int] = []
         """Characters of text after each token; more than there can be where a character is cut."""
         self._num_taken = 0
-        self._grammar = None if sampler.grammar is None else sampler.grammar.start(continues)
+        self._grammar: GrammarState | BeginningState | None = (
+            None if sampler.grammar is None else sampler.grammar.start(continues)
+        )
 
     @property
     def is_done(self) -> bool:
@@ -161,6 +169,8 @@ class Answer:
             return self._finish(FinishReason.stop_token)
         if self._grammar is not None:
             self._grammar.accept(token)
+            if self._grammar.allows_all:
+                self._grammar = None
         self.tokens.append(token)
         self._seen.append(token)
         self.logprobs.append(chosen)
@@ -175,6 +185,10 @@ class Answer:
         elif len(self.tokens) == self._budget:
             text += self._finish(FinishReason.context)
         return text
+
+    def stop(self) -> str:
+        """Ends the answer where it is; returns text that was kept back."""
+        return self._finish(FinishReason.stopped)
 
     def take_logprobs(self) -> tuple[TokenLogprob, ...]:
         """Returns the tokens that became certain since the last call: no stop string drops them."""

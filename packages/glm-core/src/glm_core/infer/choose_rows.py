@@ -14,6 +14,7 @@ from glm_core.infer.logprobs import TokenLogprob
 from glm_core.infer.sampling import Sampler
 
 if TYPE_CHECKING:
+    from glm_core.infer.beginning import BeginningState
     from glm_core.infer.grammar import GrammarState
 
 
@@ -26,7 +27,7 @@ class Turn:
     """Tokens of the text so far, the answer's at the end."""
     num_new: int
     """Tokens of the answer so far."""
-    grammar: GrammarState | None = None
+    grammar: GrammarState | BeginningState | None = None
     """What the answer may still become."""
 
 

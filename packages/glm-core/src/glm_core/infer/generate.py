@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from glm_core.infer.answer import Answer, Vocabulary, accept_rows
 from glm_core.infer.batch import DecodingBatch, Place, RowStart
 from glm_core.infer.beam import beam_search
+from glm_core.infer.beginning import Beginning
 from glm_core.infer.blanks import Prompt, check_room
 from glm_core.infer.grammar import CompiledGrammar
 from glm_core.infer.layout import Layout
@@ -74,7 +75,7 @@ class Decoder:
         configs: Sequence[SamplingConfig],
         marks: Collection[int] = (),
         cache: PromptCache | None = None,
-        grammar: CompiledGrammar | None = None,
+        grammar: CompiledGrammar | Beginning | None = None,
     ) -> None:
         self.model = model
         self.cache = cache

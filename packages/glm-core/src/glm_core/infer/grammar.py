@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glm_core.extras import require
+from glm_core.infer.beginning import Beginning, Begins
 from glm_core.infer.grammar_tokens import GrammarTokens, first_line
 from glm_core.tokenizer.protocol import Tokenizer
 
@@ -66,7 +67,7 @@ class Choices:
     texts: tuple[str, ...]
 
 
-Grammar = JsonSchema | JsonObject | Regex | Lark | Choices
+Grammar = JsonSchema | JsonObject | Regex | Lark | Choices | Begins
 
 
 class GrammarState:
@@ -77,6 +78,9 @@ class GrammarState:
         tokens: the tokenizer's.
         not_first: ids that the answer cannot begin with.
     """
+
+    allows_all = False
+    """What a grammar requires is never behind it."""
 
     def __init__(
         self, matcher: LLMatcher, tokens: GrammarTokens[CompiledGrammar], not_first: NDArray[Any]
@@ -177,14 +181,16 @@ class CompiledGrammar:
         return self._tokens.matcher(json.dumps({"grammars": named}))
 
 
-def compile_grammar(grammar: Grammar, tokenizer: Tokenizer) -> CompiledGrammar:
+def compile_grammar(grammar: Grammar, tokenizer: Tokenizer) -> CompiledGrammar | Beginning:
     """Compiles a grammar for a tokenizer; the last ones compiled are kept. Thread-safe.
 
     Raises:
         ValueError: the grammar is malformed, unsupported or too large, or the tokenizer cannot
             write JSON.
-        MissingExtraError: llguidance is not installed.
+        MissingExtraError: llguidance is not installed; `Begins` does not need it.
     """
+    if isinstance(grammar, Begins):
+        return Beginning(grammar.data, tokenizer)
     source = _source(grammar)
     if len(source) > MAX_CHARS:
         raise ValueError(
@@ -210,7 +216,7 @@ _TOKENS: WeakKeyDictionary[Tokenizer, GrammarTokens[CompiledGrammar]] = WeakKeyD
 _LOCK = threading.Lock()
 
 
-def _source(grammar: Grammar) -> str:
+def _source(grammar: JsonSchema | JsonObject | Regex | Lark | Choices) -> str:
     """The grammar as llguidance reads it, in JSON."""
     rules = require("llguidance", extra="serve").LLMatcher
     match grammar:

@@ -26,6 +26,7 @@ from glm_core.infer.sampling_rules import (
 )
 
 if TYPE_CHECKING:
+    from glm_core.infer.beginning import Beginning, BeginningState
     from glm_core.infer.grammar import CompiledGrammar, GrammarState
 
 
@@ -152,7 +153,7 @@ class Sampler:
         *,
         num_top: int = 0,
         num_ids: int | None = None,
-        grammar: CompiledGrammar | None = None,
+        grammar: CompiledGrammar | Beginning | None = None,
     ) -> None:
         if grammar is not None and config.num_beams > 1:
             raise ValueError(
@@ -184,7 +185,7 @@ class Sampler:
         scores_V: Scores,
         seen_ids: Sequence[int],
         num_new: int,
-        grammar: GrammarState | None = None,
+        grammar: GrammarState | BeginningState | None = None,
     ) -> Scores:
         """Returns a copy with the penalties applied and -inf for what cannot come next.
 
@@ -208,7 +209,7 @@ class Sampler:
         logits_V: Tensor,
         seen_ids: Sequence[int],
         num_new: int,
-        grammar: GrammarState | None = None,
+        grammar: GrammarState | BeginningState | None = None,
     ) -> TokenLogprob:
         """Chooses the next token; the arguments are those of `restrict`.
 
@@ -238,7 +239,7 @@ class Sampler:
         raw_V: Scores,
         seen_ids: Sequence[int],
         num_new: int,
-        grammar: GrammarState | None,
+        grammar: GrammarState | BeginningState | None,
     ) -> int:
         if grammar is None and self.config.temperature == 0.0:
             best = int(raw_V.argmax())
@@ -257,7 +258,7 @@ class Sampler:
         index = draw(weights_C, self._generator)
         return index if ids is None else int(ids[index])
 
-    def _allow(self, scores_V: Scores, grammar: GrammarState) -> Scores:
+    def _allow(self, scores_V: Scores, grammar: GrammarState | BeginningState) -> Scores:
         """A copy with -inf for what the grammar does not allow; ends are allowed where it may."""
         allowed = np.zeros(scores_V.shape, dtype=np.bool_)
         mask = grammar.mask()

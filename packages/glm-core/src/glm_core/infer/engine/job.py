@@ -10,7 +10,7 @@ from dataclasses import replace
 from glm_core.infer.answer import Vocabulary
 from glm_core.infer.blanks import check_room
 from glm_core.infer.choices import seed_of_choice
-from glm_core.infer.engine.request import EngineRequest, Outcome, Timings, Usage
+from glm_core.infer.engine.request import EngineRequest, Outcome, Timings, Usage, Watcher
 from glm_core.infer.engine.row import Row, Script
 from glm_core.infer.engine.ticket import Ticket
 from glm_core.infer.grammar import compile_grammar
@@ -29,6 +29,7 @@ class Job:
         number: of arrival.
         script: what its answers have in common.
         samplers: one for each answer.
+        watchers: one for each answer; None where nobody watches.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Job:
         number: int,
         script: Script,
         samplers: Sequence[Sampler],
+        watchers: Sequence[Watcher | None],
     ) -> None:
         self.request = request
         self.ticket = ticket
@@ -53,6 +55,7 @@ class Job:
         self.rows: list[Row] = []
         """Its answers, once the prompt is read."""
         self.prompt_logprobs: list[TokenLogprob] = []
+        self.watchers = watchers
         self._samplers = samplers
         self._num_cached = 0
         self._arrived = time.monotonic()
@@ -167,4 +170,6 @@ def new_job(
         )
         for choice in range(request.choices)
     ]
-    return Job(request, ticket, number, Script(request.prompt, layout, vocabulary, limit), samplers)
+    watchers = [request.watch and request.watch(choice) for choice in range(request.choices)]
+    script = Script(request.prompt, layout, vocabulary, limit)
+    return Job(request, ticket, number, script, samplers, watchers)

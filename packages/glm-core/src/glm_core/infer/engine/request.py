@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ from glm_core.infer.sampling import SamplingConfig
 
 if TYPE_CHECKING:
     from glm_core.infer.grammar import Grammar
+
+
+Watcher = Callable[[str], bool]
+"""Is told each new text of an answer, by the engine's thread, for which it must be quick. When it
+returns True the answer ends there, and no other token is decoded for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,8 @@ class EngineRequest:
     """Special ids that an answer may hold, such as those of a chat format's roles."""
     grammar: Grammar | None = None
     """What every answer must be."""
+    watch: Callable[[int], Watcher] | None = None
+    """Returns what watches answer i; called by `submit`."""
     logprobs: int | None = None
     """How many alternatives come with each token's log-probability; None: nobody looks at them."""
     prompt_logprobs: int | None = None

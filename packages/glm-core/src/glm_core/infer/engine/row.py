@@ -86,6 +86,7 @@ class Row:
         self.answers: list[BlankAnswer] = []
         """Of the blanks before the present one."""
         self.last_token_at = 0.0
+        self._is_enough = job.watchers[choice]
         self._script = script
         self._sampler = sampler
         self._seen = list(script.seen_ids)
@@ -110,6 +111,8 @@ class Row:
         """
         answer, blank = self.answer, self.blank
         text = answer.append(chosen)
+        if text and not answer.is_done and self._is_enough is not None and self._is_enough(text):
+            text += answer.stop()
         is_mark = chosen.token in self._script.vocabulary.marks and answer.stop_id is None
         mark = chosen.token if is_mark else None
         end = self._end() if answer.is_done else None
