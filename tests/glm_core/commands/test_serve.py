@@ -25,6 +25,14 @@ def _parsed(*flags: str) -> argparse.Namespace:
     return parser.parse_args(["--model", "nano-text", *flags])
 
 
+def test_default_model_is_served_only_where_none_is_named() -> None:
+    parser = argparse.ArgumentParser()
+    serve.add_serve_arguments(parser, default="nano-text")
+    assert parser.parse_args([]).model == ["nano-text"]
+    assert parser.parse_args(["--model", "a", "--model", "b"]).model == ["a", "b"]
+    assert parser.parse_args([]).model == ["nano-text"]
+
+
 def test_models_have_names_of_their_own_or_of_their_paths() -> None:
     given = ["nano-text", "chat=./models/glm-4-9b", "./models/other/", "org/name"]
     assert serve.named_models(given) == {

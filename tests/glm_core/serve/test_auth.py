@@ -97,3 +97,8 @@ def test_keys_are_read_from_file_and_environment(tmp_path: Path) -> None:
         read_keys(str(file), {})
     with pytest.raises(ValueError, match="cannot be read"):
         read_keys(str(tmp_path / "missing"), {})
+
+
+def test_key_is_needed_to_send_something_to_a_public_path(guarded: Running) -> None:
+    assert httpx2.get(guarded.url + "/").status_code == 200
+    assert httpx2.post(guarded.url + "/", json={}).status_code == 401

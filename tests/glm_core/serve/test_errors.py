@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.testclient import TestClient
 
 from glm_core.infer.engine import (
@@ -21,6 +21,7 @@ from glm_core.infer.engine import (
 )
 from glm_core.infer.sampling import DamagedLogits
 from glm_core.serve.app import create_app
+from glm_core.serve.config import ServeConfig
 from glm_core.serve.errors import ApiError, ClientLeft, api_error
 from glm_core.serve.models import ServedModel
 
@@ -170,3 +171,46 @@ def test_server_is_not_well_when_an_engine_has_stopped(
     assert (reply.status_code, reply.json()) == (503, {"status": "failed"})
     reply = http.post("/v1/completions", json={"model": "nano-text", "prompt": "a"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "engine_failed")
+
+
+def _plain(error: ApiError) -> tuple[int, Any]:
+    return 422 if error.status == 400 else error.status, {"detail": error.message}
+
+
+def test_errors_have_the_shape_of_the_protocol_they_came_by(models: list[ServedModel]) -> None:
+    router = APIRouter()
+
+    @router.post("/other/fill")
+    async def fill(request: Request) -> Any:
+        raise ValueError("five is too many")
+
+    config = ServeConfig(api_keys=("a-long-secret",), max_body_bytes=100)
+    app = create_app(models, config, routers=[router], error_shapes={"/other/": _plain})
+    headers = {"Authorization": "Bearer a-long-secret"}
+    with TestClient(app, base_url="http://localhost") as client:
+
+        def told(path: str, body: Any, headers: dict[str, str] = headers) -> tuple[int, Any]:
+            reply = client.post(path, json=body, headers=headers)
+            return reply.status_code, reply.json()
+
+        assert told("/other/fill", {}) == (422, {"detail": "five is too many"})
+        status, body = told("/other/fill", {}, {})
+        assert status == 401 and "API key" in body["detail"]
+        status, body = told("/other/fill", {"a": "b" * 100})
+        assert status == 413 and "larger than 100" in body["detail"]
+        status, body = told("/other/nothing", {})
+        assert status == 404 and list(body) == ["detail"]
+        status, body = told("/others", {})
+        assert status == 404 and body["error"]["code"] == "unknown_url"
+
+
+def test_siblings_answer_at_an_address_of_ours(models: list[ServedModel]) -> None:
+    router = APIRouter()
+
+    @router.get("/health")
+    async def is_well() -> Any:
+        return {"status": "ok"}
+
+    with TestClient(create_app(models, routers=[router]), base_url="http://localhost") as client:
+        assert client.get("/health").json() == {"status": "ok"}
+        assert client.get("/openapi.json").status_code == 200

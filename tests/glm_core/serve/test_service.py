@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from glm_core.infer import CausalLayout
-from glm_core.infer.blanks import Prompt, continuation_prompt
+from glm_core.infer.blanks import Prompt, continuation_prompt, ids_prompt
 from glm_core.infer.engine import Engine, EngineConfig
 from glm_core.serve.app import create_app
 from glm_core.serve.config import ServeConfig
@@ -115,3 +115,21 @@ def test_models_are_refused_when_their_names_do_not_tell_them_apart(
         Models([models[0], models[0]])
     with pytest.raises(ValueError, match="no model to serve"):
         Models([])
+
+
+def test_prompt_may_name_special_tokens_when_the_model_is_served_so(
+    models: list[ServedModel],
+) -> None:
+    tiny = models[1]
+    seen = []
+
+    def continuation(text: str) -> Prompt:
+        seen.append(text)
+        ids = [tiny.tokenizer.token_id("<|user|>")]  # nothing but a special token
+        return ids_prompt(ids, tiny.tokenizer, tiny.layout)
+
+    served = replace(tiny, continuation=continuation)
+    with TestClient(create_app([served]), base_url="http://localhost") as client:
+        asked = {"model": "org/tiny", "prompt": "<|user|>", "max_tokens": 1, "echo": True}
+        reply = client.post("/v1/completions", json=asked).json()
+    assert seen == ["<|user|>"] and reply["usage"]["prompt_tokens"] == 1

@@ -12,8 +12,8 @@ from fastapi import Request
 from starlette.types import Message
 
 from glm_core.infer.engine import EngineBusy
-from glm_core.serve.errors import ClientLeft
-from glm_core.serve.sse import DONE, EventStream, event, while_connected
+from glm_core.serve.errors import ApiError, ClientLeft, ErrorShapes
+from glm_core.serve.sse import DONE, EventStream, LineStream, event, line, while_connected
 
 Sent = list[Message]
 
@@ -157,3 +157,24 @@ def test_result_comes_when_the_client_stays() -> None:
         return await while_connected(connection.request, asyncio.sleep(0, "done"))
 
     assert _run(test) == "done"
+
+
+def test_lines_are_sent_and_failures_told_in_the_protocols_own_words() -> None:
+    async def lines() -> AsyncGenerator[bytes, None]:
+        yield line({"text": "a\nb"})
+        raise EngineBusy("full", 1)
+
+    def told(error: ApiError) -> tuple[int, Any]:
+        return error.status, {"error": error.message}
+
+    async def test(connection: _Connection) -> None:
+        stream = await LineStream.begun(connection.request, lines())
+        app = ErrorShapes(stream, {"/api/": told})
+        await app({"type": "http", "path": "/api/x"}, connection.receive, connection.send)
+        headers = dict(connection.sent[0]["headers"])
+        assert headers[b"content-type"].startswith(b"application/x-ndjson")
+        first, second, rest = connection.body.split(b"\n")
+        assert json.loads(first) == {"text": "a\nb"} and rest == b""
+        assert "too many requests" in json.loads(second)["error"]
+
+    _run(test)

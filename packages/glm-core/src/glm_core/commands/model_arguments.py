@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glm_core.checkpoint.memory_plan import MemoryPlan
     from glm_core.model import Transformer
     from glm_core.tokenizer import Tokenizer
+
+
+class _Named(argparse.Action):
+    """Collects what is named; the default stands only where nothing is."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*([] if before is self.default else before), values])
 
 
 def add_model_arguments(
@@ -20,14 +35,15 @@ def add_model_arguments(
     Args:
         several: whether `--model` may be repeated and may give names, `name=path`: a list then.
     """
-    said = "" if default is None else " (default: %(default)s)"
+    known: Any = [default] if several and default is not None else default
+    said = "" if default is None else f" (default: {default})"
     told = f"name, folder of any released format, or org/name on the hub{said}"
     if several:
         told += "; NAME=PATH serves it under that name (repeats)"
     parser.add_argument(
         "--model",
-        action="append" if several else "store",
-        default=default,
+        action=_Named if several else "store",
+        default=known,
         required=default is None,
         help=told,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from glm_core.cli import emit
 from glm_core.commands.model_arguments import add_model_arguments, load_named_model
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from glm_core.infer.engine import EngineConfig
     from glm_core.serve.config import ServeConfig
     from glm_core.serve.models import ServedModel
@@ -24,13 +26,26 @@ glm serve --model nano-text
 glm serve --model chat=./glm-4-9b-chat --model nano-text --quantize int4 --port 8080
 GLM_API_KEY=a-long-secret glm serve --model nano-text --host 0.0.0.0"""
 
+MakeApp = Callable[["Sequence[ServedModel]", "ServeConfig", "Workbench"], "FastAPI"]
+"""Makes the application of models, limits, and the page's tools."""
+ReadyText = Callable[[Sequence[str], str, bool], str]
+"""Tells of a server that is ready: the models' names, its address, whether it asks for a key."""
 INTERPRETERS = ("auto", "bubblewrap", "unshare", "unsafe-local")
 logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    add_model_arguments(parser, several=True)
+    add_serve_arguments(parser)
+
+
+def add_serve_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Declare the flags of every command that serves models.
+
+    Args:
+        default: the model that is served where none is named.
+    """
+    add_model_arguments(parser, default, several=True)
     parser.add_argument(
         "--adapter",
         action="append",
@@ -95,13 +110,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Load the models and serve until a signal comes."""
+    return serve_models(args, _app, _ready_text)
+
+
+def serve_models(args: argparse.Namespace, make_app: MakeApp, ready_text: ReadyText) -> int:
+    """Loads the models that the flags name and serves them until a signal comes.
+
+    Args:
+        args: with the flags of `add_serve_arguments`.
+        make_app: called once they are loaded.
+        ready_text: what is shown once requests can come.
+    """
     from glm_core.extras import require
 
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         require(module, extra="serve", package=module.replace("_", "-"))
-    from glm_core.serve.app import create_app
     from glm_core.serve.memory import limit_arenas
-    from glm_core.serve.process import bind, ready_text, serve, url_of
+    from glm_core.serve.process import bind, serve, url_of
 
     limit_arenas()
     config, engine_config = serve_config(args), engine_settings(args)
@@ -114,13 +139,25 @@ def run(args: argparse.Namespace) -> int:
             one = argparse.Namespace(**{**vars(args), "model": path})
             served += stack.enter_context(opened(one, name, adapters[name], engine_config))
         workbench = opened_workbench(args, stack)
-        app, url = create_app(served, config, workbench=workbench), url_of(bound)
+        app, url = make_app(served, config, workbench), url_of(bound)
         names = [model.name for model in served]
         result = {"url": url, "models": names}
         text = ready_text(names, url, bool(config.api_keys))
         serve(app, config, bound, lambda: emit(args, result, text))
     logger.info("stopped")
     return 0
+
+
+def _app(served: Sequence[ServedModel], config: ServeConfig, workbench: Workbench) -> FastAPI:
+    from glm_core.serve.app import create_app
+
+    return create_app(served, config, workbench=workbench)
+
+
+def _ready_text(names: Sequence[str], url: str, has_key: bool) -> str:
+    from glm_core.serve.process import ready_text
+
+    return ready_text(names, url, has_key)
 
 
 def named_models(given: list[str]) -> dict[str, str]:

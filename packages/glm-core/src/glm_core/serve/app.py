@@ -2,11 +2,12 @@
 
 A sibling adds its router: `create_app(models, config, routers=[mine])`. A router takes requests,
 `service_of(request)` brings it to the engine, `EventStream` streams, exceptions become answers.
+Its addresses come before those here: where both have one, the sibling's answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -16,7 +17,7 @@ from glm_core.serve.access_log import AccessLog
 from glm_core.serve.auth import HostCheck, KeyCheck
 from glm_core.serve.config import ServeConfig
 from glm_core.serve.description import describe
-from glm_core.serve.errors import add_error_handlers
+from glm_core.serve.errors import ErrorShape, ErrorShapes, add_error_handlers
 from glm_core.serve.limits import BodyLimit, DrainCheck
 from glm_core.serve.models import Models, ServedModel
 from glm_core.serve.openai import chat, completions, embeddings, models
@@ -29,32 +30,36 @@ def create_app(
     config: ServeConfig | None = None,
     routers: Sequence[APIRouter] = (),
     workbench: Workbench | None = None,
+    error_shapes: Mapping[str, ErrorShape] | None = None,
+    title: str = "glm serve",
 ) -> FastAPI:
     """Returns the application that serves models.
 
     Args:
         served: the models; whoever opened their engines closes them.
         config: limits and keys.
-        routers: more addresses.
+        routers: more addresses, or others' answers to those here.
         workbench: tools of the page; whoever opened it closes it.
+        error_shapes: for paths of other protocols, as `ErrorShapes` takes them.
+        title: of the description at /docs.
 
     Raises:
         ValueError: there is no model, or two have the same name.
     """
     config = config or ServeConfig()
-    app = FastAPI(title="glm serve", docs_url=None, redoc_url=None)
+    app = FastAPI(title=title, docs_url=None, redoc_url=None)
     app.state.service = service = Service(Models(served), config)
     add_error_handlers(app)
     own = (chat.router, completions.router, embeddings.router, models.router, health.router)
     ours = (page.router, workbench_router(workbench or Workbench()))
-    for router in (*own, *ours, *routers):
+    for router in (*routers, *own, *ours):
         app.include_router(router)
     describe(app)
-    _add_layers(app, service)
+    _add_layers(app, service, error_shapes or {})
     return app
 
 
-def _add_layers(app: FastAPI, service: Service) -> None:
+def _add_layers(app: FastAPI, service: Service, error_shapes: Mapping[str, ErrorShape]) -> None:
     """Puts the layers around the routers, the innermost first."""
     config = service.config
     app.add_middleware(BodyLimit, max_bytes=config.max_body_bytes, timeout_s=config.body_timeout_s)
@@ -74,4 +79,5 @@ def _add_layers(app: FastAPI, service: Service) -> None:
         )
     if config.is_local:
         app.add_middleware(HostCheck, names=config.allowed_hosts)
+    app.add_middleware(ErrorShapes, shapes=error_shapes)
     app.add_middleware(AccessLog, metrics=service.metrics)

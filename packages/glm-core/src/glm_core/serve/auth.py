@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from glm_core.serve.errors import ApiError
 
 KEY_VARIABLE = "GLM_API_KEY"
+_READING = ("GET", "HEAD")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -43,8 +44,8 @@ class KeyCheck:
     Args:
         app: the rest of the server.
         keys: none lets everybody in.
-        public: paths that need no key; one that ends with / (the root alone does not count)
-            stands for all below it.
+        public: paths that may be read without a key; one that ends with / (the root alone does
+            not count) stands for all below it.
     """
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], public: Sequence[str]) -> None:
@@ -63,11 +64,12 @@ class KeyCheck:
             "invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )
-        await error.response()(scope, receive, send)
+        await error.response(scope)(scope, receive, send)
 
     def _may_enter(self, scope: Scope) -> bool:
         path = scope["path"]
-        if not self._digests or path in self._paths or path.startswith(self._folders):
+        is_public = path in self._paths or path.startswith(self._folders)
+        if not self._digests or (is_public and scope["method"] in _READING):
             return True
         kind, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
         given = _digest(key.strip())
@@ -101,7 +103,7 @@ class HostCheck:
             "--allow-host",
             "host_not_allowed",
         )
-        await error.response()(scope, receive, send)
+        await error.response(scope)(scope, receive, send)
 
     def _knows(self, host: str) -> bool:
         name, colon, port = host.rpartition(":")

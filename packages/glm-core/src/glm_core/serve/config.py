@@ -43,7 +43,7 @@ class ServeConfig:
     public_paths: list[str] = field(
         default_factory=lambda: ["/", "/assets/", "/health", "/docs", "/openapi.json"]
     )
-    """Paths that need no key; one that ends with / stands for all below it."""
+    """Paths that may be read without a key; one that ends with / stands for all below it."""
 
     def __post_init__(self) -> None:
         self._require(0 <= self.port < 65536, "port", "lie between 0 and 65535")

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -26,6 +26,7 @@ from glm_core.infer.sampling import DamagedLogits
 from glm_core.serve.openai.fields import BadField
 
 logger = logging.getLogger(__name__)
+_SHAPE = "glm_error_shape"
 
 INVALID, SERVER, LIMIT = "invalid_request_error", "server_error", "rate_limit_error"
 _SAMPLING = re.compile(r"^sampling\.(\w+)")
@@ -82,14 +83,47 @@ class ApiError(Exception):
         told = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         return {"error": told}
 
-    def response(self) -> Response:
+    def told(self, scope: Scope) -> tuple[int, Any]:
+        """Returns status and JSON in the shape of the protocol that the request came by."""
+        shape: ErrorShape | None = scope.get("state", {}).get(_SHAPE)
+        return (self.status, self.body()) if shape is None else shape(self)
+
+    def response(self, scope: Scope) -> Response:
         """Returns the answer; escapes everything, for a message may quote half a character."""
-        content = json.dumps(self.body()).encode()
-        return Response(content, self.status, self.headers, "application/json")
+        status, body = self.told(scope)
+        return Response(json.dumps(body).encode(), status, self.headers, "application/json")
+
+
+ErrorShape = Callable[[ApiError], tuple[int, Any]]
+"""Gives the status and the JSON by which another protocol tells of an error."""
 
 
 class ClientLeft(Exception):
     """The connection was dropped: nobody waits for the answer."""
+
+
+class ErrorShapes:
+    """Lets requests by other protocols than OpenAI's be refused in those protocols' words.
+
+    Args:
+        app: the rest of the server, all that may refuse.
+        shapes: by path; one that ends with / (the root alone does not count) stands for all below
+            it.
+    """
+
+    def __init__(self, app: ASGIApp, shapes: Mapping[str, ErrorShape]) -> None:
+        self._app = app
+        self._shapes = shapes
+        self._folders = [path for path in shapes if path.endswith("/") and path != "/"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope.setdefault("state", {})[_SHAPE] = self._shape(scope["path"])
+        await self._app(scope, receive, send)
+
+    def _shape(self, path: str) -> ErrorShape | None:
+        folder = next((one for one in self._folders if path.startswith(one)), path)
+        return self._shapes.get(path, self._shapes.get(folder))
 
 
 class UnexpectedErrors:
@@ -115,7 +149,7 @@ class UnexpectedErrors:
         except Exception as error:
             if has_begun:
                 raise
-            await api_error(error).response()(scope, receive, send)
+            await api_error(error).response(scope)(scope, receive, send)
 
 
 def retry_after(seconds: float) -> dict[str, str]:
@@ -188,7 +222,7 @@ def add_error_handlers(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> Response:
         if isinstance(error, RequestValidationError) and not _is_json(request):
             error = ApiError(415, "the body must be announced as application/json", "not_json")
-        return api_error(error).response()
+        return api_error(error).response(request.scope)
 
     for kind in (ApiError, RequestValidationError, HTTPException):  # the others come through
         app.add_exception_handler(kind, handle)

@@ -39,9 +39,9 @@ class BodyLimit:
                 "request_timeout",
                 headers={"Connection": "close"},
             )
-            await error.response()(scope, receive, send)
+            await error.response(scope)(scope, receive, send)
         except ApiError as error:
-            await error.response()(scope, receive, send)
+            await error.response(scope)(scope, receive, send)
         else:
             if body is not None:
                 await self._app(scope, _replay(body, receive), send)
@@ -100,7 +100,7 @@ class DrainCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_new = scope["type"] == "http" and scope["path"] not in self._always
         if is_new and self._is_draining():
-            await draining(self._retry_after_s).response()(scope, receive, send)
+            await draining(self._retry_after_s).response(scope)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -19,6 +19,8 @@ _CHARS_PER_TOKEN = 256
 """More than the longest tokens have (128 spaces): what is longer is refused unread."""
 Infill = Callable[[str, str], Prompt]
 """Makes a prompt of the texts before and behind the place where the answer goes."""
+Continuation = Callable[[str], Prompt]
+"""Makes a prompt of a text to be continued."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,8 @@ class ServedModel:
     """For models with eyes."""
     infill: Infill | None = None
     """For models that were taught to write between two texts in a way of their own."""
+    continuation: Continuation | None = None
+    """For models whose clients write special tokens into the text, such as those of templates."""
     created: int = field(default_factory=lambda: int(time.time()))
     """Seconds since 1970."""
 

@@ -113,7 +113,7 @@ class _Limited(H11Protocol):
     def _refuse(self, error: ApiError) -> None:
         """Answers what never became a request, and hangs up."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            content = bytes(error.response().body)
+            content = bytes(error.response({}).body)
             headers = [
                 ("Content-Type", "application/json"),
                 ("Content-Length", str(len(content))),

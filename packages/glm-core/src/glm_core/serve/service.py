@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio.to_thread
 from fastapi import Request
 
-from glm_core.infer.engine import EngineRequest, EngineStats, Outcome, Pending, Piece, Ticket
+from glm_core.infer.engine import (
+    EngineRequest,
+    EngineStats,
+    Outcome,
+    Pending,
+    Piece,
+    Ticket,
+    Timings,
+    Usage,
+)
 from glm_core.serve.access_log import notes_of
 from glm_core.serve.config import ServeConfig
 from glm_core.serve.errors import draining
@@ -47,7 +56,7 @@ class Service:
             EngineBusy, EngineDraining: it takes no more.
             ValueError: a text is wrong.
         """
-        self._begin(request, served)
+        self.begin(request, served)
         return served.engine.embed(texts)
 
     def submit(
@@ -59,7 +68,7 @@ class Service:
             EngineBusy, EngineDraining: it takes no more.
             ValueError: one of them is wrong.
         """
-        self._begin(request, served)
+        self.begin(request, served)
         tickets: list[Ticket] = []
         try:
             for one in asked:
@@ -69,7 +78,12 @@ class Service:
             raise
         return tickets
 
-    def _begin(self, request: Request, served: ServedModel) -> None:
+    def begin(self, request: Request, served: ServedModel) -> None:
+        """Notes what a request asks for; to be called before the model is given work.
+
+        Raises:
+            ApiError: the server is about to stop.
+        """
         if self.is_draining:
             raise draining(self.config.retry_after_s)
         notes_of(request)["model"] = served.name
@@ -79,13 +93,13 @@ class Service:
         return {model.name: model.engine.stats() for model in self.models if not model.adapter}
 
 
-def note_outcome(request: Request, outcome: Outcome) -> None:
+def note_outcome(request: Request, usage: Usage, timings: Timings) -> None:
     """Lets the access log tell what the engine did for a request."""
-    notes, usage = notes_of(request), outcome.usage
+    notes = notes_of(request)
     for name in ("prompt", "cached", "completion"):
         key = f"{name}_tokens"
         notes[key] = notes.get(key, 0) + getattr(usage, name)
-    notes["first_token_seconds"] = round(outcome.timings.first_token_s, 4)
+    notes["first_token_seconds"] = round(timings.first_token_s, 4)
 
 
 def service_of(request: Request) -> Service:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +31,11 @@ def one_line(data: Any) -> bytes:
 def event(data: Any) -> bytes:
     """Returns one server-sent event."""
     return b"data: %b\n\n" % one_line(data)
+
+
+def line(data: Any) -> bytes:
+    """Returns one line of a stream of JSON."""
+    return b"%b\n" % one_line(data)
 
 
 async def while_connected(request: Request, work: Awaitable[Result]) -> Result:
@@ -62,6 +67,8 @@ class EventStream(Response):
     """
 
     media_type = "text/event-stream"
+    framed = staticmethod(event)
+    """How data is written; here, what has failed."""
 
     def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
         super().__init__(headers=_HEADERS)
@@ -70,7 +77,7 @@ class EventStream(Response):
         self._first: bytes | None = None
 
     @classmethod
-    async def begun(cls, request: Request, events: AsyncGenerator[bytes, None]) -> EventStream:
+    async def begun(cls, request: Request, events: AsyncGenerator[bytes, None]) -> Self:
         """Waits for the first event.
 
         Raises:
@@ -91,7 +98,7 @@ class EventStream(Response):
             "headers": self.raw_headers,
         }
         await send(start)
-        sending = asyncio.ensure_future(self._send(send))
+        sending = asyncio.ensure_future(self._send(scope, send))
         left = asyncio.ensure_future(_left(receive))
         try:
             await asyncio.wait({sending, left}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,7 +108,7 @@ class EventStream(Response):
             left.cancel()
             await _ended(sending)
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, scope: Scope, send: Send) -> None:
         async with aclosing(self._events) as events:
             try:
                 if self._first is not None:
@@ -109,8 +116,15 @@ class EventStream(Response):
                 async for one in events:
                     await send(_body(one))
             except Exception as error:
-                await send(_body(event(api_error(error).body())))
+                await send(_body(self.framed(api_error(error).told(scope)[1])))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class LineStream(EventStream):
+    """The same as lines of JSON, without server-sent events around them (NDJSON)."""
+
+    media_type = "application/x-ndjson"
+    framed = staticmethod(line)
 
 
 async def _left(receive: Receive) -> None:

@@ -180,7 +180,7 @@ class _Chat:
         if self._is_early:
             return Usage(len(self.asked.prompt.context_ids), 0, self._num_tokens)
         outcome = await self.ticket.aoutcome()
-        note_outcome(self.request, outcome)
+        note_outcome(self.request, outcome.usage, outcome.timings)
         return outcome.usage
 
 

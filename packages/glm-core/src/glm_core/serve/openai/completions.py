@@ -162,7 +162,7 @@ class _Completion:
 
     def _usage(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         for outcome in outcomes:
-            note_outcome(self.request, outcome)
+            note_outcome(self.request, outcome.usage, outcome.timings)
         usage = usage_data([outcome.usage for outcome in outcomes])
         if self.body.max_tokens == 0:  # the engine writes one token at least
             usage |= {"completion_tokens": 0, "total_tokens": usage["prompt_tokens"]}

@@ -96,7 +96,8 @@ def _asked(given: str | list[int], body: CompletionRequest, served: ServedModel)
     text = given if isinstance(given, str) else tokenizer.decode(given)
     num_framing = 0
     if isinstance(given, str):
-        while prompt.context_ids[num_framing] in tokenizer.special_ids:
+        num_ids = len(prompt.context_ids)
+        while num_framing < num_ids and prompt.context_ids[num_framing] in tokenizer.special_ids:
             num_framing += 1
     return Asked(prompt, text, num_framing)
 
@@ -108,6 +109,8 @@ def _prompt(given: str | list[int], body: CompletionRequest, served: ServedModel
     if isinstance(given, str):
         if body.fill:
             return blank_prompt(given, tokenizer, layout)
+        if served.continuation is not None:
+            return served.continuation(given)
         return continuation_prompt(given, tokenizer, layout)
     if body.fill:
         raise BadField("fill", "is about [MASK] in a text, but the prompt is tokens")
