@@ -61,10 +61,15 @@ def gelu_erf(x):
 
 
 def fast_gelu(x):
-    """CodeGeeX's own way to write x sigmoid(1.702 x)."""
-    y = wide(x)
-    size = np.abs(y)
-    return (y / (1.0 + np.exp(-1.702 * size)) * np.exp(0.851 * (y - size))).astype(x.dtype)
+    """CodeGeeX's own way to write x sigmoid(1.702 x), rounded at every step."""
+
+    def rounded(y):
+        return wide(y.astype(x.dtype))
+
+    size = np.abs(wide(x))
+    below = rounded(1.0 + rounded(np.exp(rounded(-1.702 * size))))
+    tail = rounded(np.exp(rounded(0.851 * rounded(wide(x) - size))))
+    return (rounded(wide(x) / below) * tail).astype(x.dtype)
 
 
 def softmax(scores):

@@ -104,6 +104,10 @@ def test_head_dim_may_differ_from_the_quotient_when_given():
             "model.gelu_form is quick: it must be tanh or erf when activation is geglu",
         ),
         (
+            {"norm_precision": "single", "norm": "rmsnorm"},
+            "model.norm_precision is single: it must be model when norm is rmsnorm",
+        ),
+        (
             {"prompt_frame": "bos"},
             "model.prompt_frame is bos: it does not belong to generation_layout blank: choose auto",
         ),

@@ -236,6 +236,8 @@ class Planner:
         if self.config.is_gated:
             return 4 * element  # two halves, the activated one, their product
         if self.config.gelu_form == GeluForm.quick:
+            if self.config.reference_numerics:
+                return 5 * element  # in steps
             return 4 * 4  # computed in fp32 where there are no compiled kernels
         return 2 * element
 

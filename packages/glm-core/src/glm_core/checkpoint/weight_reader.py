@@ -99,17 +99,21 @@ class WeightReader:
             self._line.add(num_bytes / 1e6)
 
     def _numbers(self, name: str) -> Tensor:
-        """A parameter in the model's dtype."""
-        info = self.checkpoint.info(name)
+        """A parameter in the dtype that the model has it in."""
+        info, dtype = self.checkpoint.info(name), self._dtype_of(name)
         if self.device.type != "cpu":
             # crosses to the device as it is stored, seldom wider than what it becomes
-            return self.checkpoint.read(name).to(self.device).to(self.dtype)
-        if info.layout is None and info.dtype == self.dtype:
+            return self.checkpoint.read(name).to(self.device).to(dtype)
+        if info.layout is None and info.dtype == dtype:
             mapped = self._mapped(name)
             if mapped is not None:
                 self.mapped_bytes += mapped[""].nbytes
                 return mapped[""]
-        return self.checkpoint.read(name, self.dtype)
+        return self.checkpoint.read(name, dtype)
+
+    def _dtype_of(self, name: str) -> torch.dtype:
+        is_norm = name.rpartition(".")[0].endswith("norm")
+        return torch.float32 if is_norm and self.checkpoint.config.has_single_norms else self.dtype
 
     def _is_stored(self, name: str) -> bool:
         """Whether a matrix is stored as the model has it."""

@@ -37,7 +37,8 @@ class GeluForm(StrEnum):
     erf = "erf"
     """x times the normal distribution function: GLM-130B."""
     quick = "quick"
-    """x sigmoid(1.702 x): CodeGeeX-13B."""
+    """x sigmoid(1.702 x): CodeGeeX-13B, whose code rounds on the way, as `reference_numerics`
+    does."""
 
 
 class GateHalf(StrEnum):
@@ -78,6 +79,16 @@ class RopePrecision(StrEnum):
     """The tables have the model's dtype: GLM-130B, ChatGLM2/3, GLM-4."""
     frequencies = "frequencies"
     """Frequencies are fp16, and so are angles and tables of a half-precision model: ChatGLM-6B."""
+
+
+class NormPrecision(StrEnum):
+    """What the original code keeps its norms in; `reference_numerics` turns it on."""
+
+    model = "model"
+    """The model's dtype."""
+    single = "single"
+    """fp32, input and weights, and the output rounded: CodeGeeX-13B in Megatron, without its option
+    --ln-fp16."""
 
 
 class ScoreOrder(StrEnum):

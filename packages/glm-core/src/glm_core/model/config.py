@@ -14,6 +14,7 @@ from glm_core.model.choices import (
     GeluForm,
     GenerationLayout,
     Norm,
+    NormPrecision,
     Position,
     PromptFrame,
     QkvLayout,
@@ -29,6 +30,7 @@ __all__ = [
     "GeluForm",
     "GenerationLayout",
     "Norm",
+    "NormPrecision",
     "Position",
     "PromptFrame",
     "QkvLayout",
@@ -103,8 +105,10 @@ class TransformerConfig:
     mlp_bias: bool = True
     reference_numerics: bool = False
     """Whether to round as the original code does where its order of operations shows in half
-    precision (rope_precision, score_order), instead of in the better-conditioned order."""
+    precision (rope_precision, norm_precision, score_order, the quick gelu_form), instead of in the
+    better-conditioned order."""
     rope_precision: RopePrecision = RopePrecision.full
+    norm_precision: NormPrecision = NormPrecision.model
     score_order: ScoreOrder = ScoreOrder.fused
     attention_scale: float = 1.0
     """PB-relax: scores are computed this many times smaller and restored inside the softmax."""
@@ -199,6 +203,12 @@ class TransformerConfig:
             f"must be tanh or erf when activation is {self.activation.value}",
         )
         _require(
+            self.norm == Norm.layernorm or self.norm_precision == NormPrecision.model,
+            "norm_precision",
+            self.norm_precision.value,
+            f"must be model when norm is {self.norm.value}",
+        )
+        _require(
             self.residual == Residual.deepnorm or self.residual_scale == 1.0,
             "residual_scale",
             self.residual_scale,
@@ -226,6 +236,11 @@ class TransformerConfig:
     def num_blocks(self) -> int:
         """Blocks that store keys and values: the layers and, last, the top-query layer."""
         return self.num_layers + int(self.top_query_layer)
+
+    @property
+    def has_single_norms(self) -> bool:
+        """Whether the norms are fp32 whatever the model's dtype."""
+        return self.reference_numerics and self.norm_precision == NormPrecision.single
 
     @property
     def is_rotary(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +43,23 @@ class LayerNorm(nn.Module):
         return layer_norm(x_BTD, self.weight, self.bias, self.eps)
 
 
+class SingleLayerNorm(LayerNorm):
+    """A LayerNorm whose weights stay fp32 whatever the model becomes; its output has x's dtype."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SingleLayerNorm:
+        def kept(tensor: Tensor) -> Tensor:
+            changed = fn(tensor)
+            return changed if changed.dtype == tensor.dtype else tensor.to(changed.device)
+
+        super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
 def build_norm(config: TransformerConfig) -> nn.Module:
     """Returns a fresh norm of the configured kind, over hidden_size."""
-    kind = RmsNorm if config.norm == Norm.rmsnorm else LayerNorm
+    kind: Callable[[int, float], nn.Module] = LayerNorm
+    if config.norm == Norm.rmsnorm:
+        kind = RmsNorm
+    elif config.has_single_norms:
+        kind = SingleLayerNorm
     return kind(config.hidden_size, config.norm_eps)

@@ -35,7 +35,9 @@ from glm_core.model.positions import (
     as_2d_positions,
     build_rotation,
 )
+from glm_core.model.quick_gelu import quick_gelu_in_steps
 from glm_core.model.top_query import TopQuery
+from glm_core.quantize.linear import QuantizedEmbedding
 from glm_core.quantize.weight import QuantizedWeight
 from glm_kernels import fused_linear_cross_entropy, geglu, gelu, swiglu
 
@@ -128,6 +130,8 @@ class FeedForward(nn.Module):
             inner = swiglu(inner)
         elif self.config.activation == Activation.geglu:
             inner = geglu(inner, self.config.gate_half.value, approximate)
+        elif self.config.gelu_form == GeluForm.quick and self.config.reference_numerics:
+            inner = quick_gelu_in_steps(inner)
         elif self.config.gelu_form == GeluForm.quick:
             inner = gelu(inner, "quick")
         else:
@@ -304,19 +308,19 @@ class Transformer(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the weights that are not quantized."""
-        return self._norm_weight.dtype
+        """Dtype of the weights that are not quantized; norms may be wider (norm_precision)."""
+        table: nn.Module = self.word_embeddings
+        if isinstance(table, QuantizedEmbedding):
+            return table.like.dtype
+        assert isinstance(table.weight, Tensor)
+        return table.weight.dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._norm_weight.device
-
-    @property
-    def _norm_weight(self) -> Tensor:
-        """A weight that is never quantized."""
-        assert isinstance(self.final_norm.weight, Tensor)
-        return self.final_norm.weight
+        weight = self.final_norm.weight  # never quantized
+        assert isinstance(weight, Tensor)
+        return weight.device
 
     def blocks(self) -> Iterator[Block]:
         """Yields every block: the layers and, last, that of the top-query layer."""

@@ -23,6 +23,7 @@ UNSTORED = (
     "embedding_grad_scale",
     "reference_numerics",
     "rope_precision",
+    "norm_precision",
     "score_order",
     "prompt_frame",
 )
