@@ -1,0 +1,1 @@
+"""Training data made of source code: filters, duplicates, split, packing order, shards."""

@@ -1,0 +1,79 @@
+"""What the sources of a call hold, before anything is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codegeex.data.config import INSTALLED_CODE, PrepareConfig
+from codegeex.data.files import RECORDS, SourceFile, entry_file, walk
+from codegeex.data.installed import installed_files, installed_packages
+from codegeex.data.reasons import Tally
+from codegeex.languages import language_of_path
+
+
+@dataclass(kw_only=True)
+class Listing:
+    """Files to read, in order."""
+
+    sources: list[str]
+    files: list[SourceFile] = field(default_factory=list)
+    skipped: Tally = field(default_factory=Tally)
+    versions: dict[str, str] = field(default_factory=dict)
+    """Version of each repository, where one is known."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Names, sizes and times of the files."""
+        rows = [[f.repository, f.name, f.size, f.changed, f.licence] for f in self.files]
+        return {
+            "sources": self.sources,
+            "files": len(rows),
+            "bytes": sum(file.size for file in self.files),
+            "listing_sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+            "versions": self.versions,
+        }
+
+
+def list_sources(config: PrepareConfig) -> Listing:
+    """Lists every source.
+
+    Raises:
+        ValueError: for a source that does not exist or cannot be read as code.
+    """
+    listing = Listing(sources=[_absolute(source) for source in config.sources])
+    for source in config.sources:
+        if source == INSTALLED_CODE:
+            listing.files.extend(installed_files(config, listing.skipped))
+            packages = [package for package in installed_packages() if package.permissive]
+            listing.versions |= {package.name: package.version for package in packages}
+            continue
+        path = Path(source).expanduser()
+        if not path.exists():
+            raise ValueError(
+                f"source {source!r} does not exist: name a folder of code, a .jsonl or .jsonl.gz "
+                f"file, or {INSTALLED_CODE}"
+            )
+        label = path.resolve().name
+        if path.is_dir():
+            listing.files.extend(walk(path, label, config, listing.skipped))
+        else:
+            listing.files.extend(_single(path, config, listing.skipped))
+    return listing
+
+
+def _single(path: Path, config: PrepareConfig, skipped: Tally) -> list[SourceFile]:
+    if not path.name.endswith(RECORDS) and language_of_path(path.name) is None:
+        raise ValueError(
+            f"source {str(path)!r}: its ending tells no programming language; name a source file, "
+            "a folder, or a .jsonl or .jsonl.gz file"
+        )
+    file = entry_file(str(path), path.name, path.resolve().parent.name, config, skipped)
+    return [file] if file else []
+
+
+def _absolute(source: str) -> str:
+    return source if source == INSTALLED_CODE else os.path.abspath(os.path.expanduser(source))
