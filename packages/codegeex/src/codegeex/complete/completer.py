@@ -1,0 +1,154 @@
+"""Completions of holes in files, on an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from codegeex.complete.healing import half_token
+from codegeex.complete.line_endings import LF, line_ending, to_lf
+from codegeex.complete.options import Options
+from codegeex.complete.pending import Pending
+from codegeex.complete.raw_prompt import hole_of_text, text_ids
+from codegeex.complete.rules import MinIndent, OneLine, Rule, Words
+from codegeex.complete.shaper import Shaper, Trim
+from codegeex.complete.trims import TrailingSpace
+from codegeex.complete.watch import AnswerWatch
+from codegeex.complete.window import visible
+from codegeex.fim import FimFormat, fim_ids
+from codegeex.hole import Hole, Mode
+from glm_core.infer.beginning import Begins
+from glm_core.infer.blanks import ids_prompt
+from glm_core.infer.engine import Engine, EngineRequest
+from glm_core.infer.sampling import SamplingConfig
+from glm_core.tokenizer.protocol import Tokenizer
+
+
+class Completer:
+    """Completes code. Every method may be called from any thread and from an asyncio loop.
+
+    Args:
+        engine: answers the requests; others may use it too.
+        format: how the model was taught to fill in.
+        name: of the model.
+        heals: whether the prompt's last tokens are taken back where they may be half a token.
+
+    Raises:
+        ValueError: the model is no causal one.
+    """
+
+    def __init__(self, engine: Engine, format: FimFormat, name: str, heals: bool = True) -> None:
+        if engine.layout.has_blanks:
+            raise ValueError(
+                f"{name} fills blanks of its own kind and is no code model: use one that was "
+                "taught to fill in code, such as nano-code"
+            )
+        self.name = name
+        self.engine = engine
+        self.format = format
+        self.tokenizer: Tokenizer = engine.tokenizer
+        self.context = engine.max_request_tokens
+        """Tokens that prompt and completion may take together."""
+        self._heals = heals
+        self._stop_ids = [
+            self.tokenizer.token_id(name) for name in format.stops if self.tokenizer.has(name)
+        ]
+
+    def submit(self, hole: Hole, options: Options) -> Pending:
+        """Asks for completions of a hole.
+
+        Raises:
+            ValueError: the request can never be answered: it says why.
+            EngineBusy: the queue is full.
+            EngineDraining: the engine takes nothing new.
+            EngineFailed: the engine has stopped.
+        """
+        hole = visible(hole, self.context)
+        ending = line_ending(hole.prefix, hole.suffix)
+        hole = replace(hole, prefix=to_lf(hole.prefix), suffix=to_lf(hole.suffix))
+        half = half_token(hole.prefix, self.tokenizer) if self._heals else ""
+        ids = self._hole_ids(replace(hole, prefix=hole.prefix.removesuffix(half)), options)
+        rules, trims = self._rules(hole, options)
+        return self._ask(ids, options, rules, trims, half, ending)
+
+    def submit_text(self, prompt: str, options: Options) -> Pending:
+        """Asks for what follows a prompt whose special tokens are written out in it.
+
+        For templates that a client filled in itself. Where the prompt is a hole in the model's own
+        format, the rules of that hole end the text and trim it.
+
+        Raises:
+            ValueError: the request can never be answered: it says why.
+            EngineError: as `submit`.
+        """
+        ids = text_ids(prompt, self.format, self.tokenizer)
+        ids = ids[-self._room(options) :]
+        hole = None if options.raw else hole_of_text(prompt, self.format)
+        if hole is None:
+            return self._ask(ids, replace(options, raw=True), [Words(options.stop)], [], "", LF)
+        ending = line_ending(hole.prefix, hole.suffix)
+        hole = replace(hole, prefix=to_lf(hole.prefix), suffix=to_lf(hole.suffix))
+        return self._ask(ids, options, *self._rules(hole, options), "", ending)
+
+    def warm(self, hole: Hole) -> Pending:
+        """Reads a hole into the cache, so that its completion is begun sooner; no choices.
+
+        Raises:
+            ValueError: the hole can never be completed: it says why.
+            EngineError: as `submit`.
+        """
+        return self.submit(hole, Options(max_new_tokens=0))
+
+    def _hole_ids(self, hole: Hole, options: Options) -> list[int]:
+        return fim_ids(hole, self.format, self.tokenizer, self._room(options))
+
+    def _room(self, options: Options) -> int:
+        """Tokens of the longest prompt: at least half of the context."""
+        frame = len(self.engine.layout.frame([], self.tokenizer))
+        return self.context - min(options.max_new_tokens + 4, self.context // 2) - frame
+
+    def _rules(self, hole: Hole, options: Options) -> tuple[list[Rule], list[Trim]]:
+        rules: list[Rule] = [Words(options.stop)] if options.stop else []
+        if options.raw:
+            return rules, []
+        if hole.mode is Mode.line:
+            rules.append(OneLine())
+        if options.min_indent:
+            rules.append(MinIndent(options.min_indent))
+        return rules, [TrailingSpace()]
+
+    def _ask(
+        self,
+        ids: Sequence[int],
+        options: Options,
+        rules: Sequence[Rule],
+        trims: Sequence[Trim],
+        half: str,
+        ending: str,
+    ) -> Pending:
+        watches = [
+            AnswerWatch(Shaper(rules, trims, len(half), ending), options.time_limit_s)
+            for _ in range(options.num_choices)
+        ]
+        layout, tokenizer = self.engine.layout, self.tokenizer
+        prompt = ids_prompt(layout.frame(list(ids), tokenizer), tokenizer, layout)
+        only_reads = options.max_new_tokens == 0
+        request = EngineRequest(
+            prompt=replace(prompt, text="code"),  # not empty: the answer goes on from it
+            sampling=SamplingConfig(
+                max_new_tokens=max(options.max_new_tokens, 1)
+                + (len(tokenizer.encode(half)) if half else 0),
+                temperature=options.temperature,
+                top_p=options.top_p,
+                top_k=options.top_k,
+                seed=options.seed or 0,
+                stop_token_ids=self._stop_ids,
+            ),
+            choices=1 if only_reads else options.num_choices,
+            grammar=Begins(half.encode("utf-8")) if half and not only_reads else None,
+            watch=watches.__getitem__,
+            logprobs=options.logprobs,
+            client=options.client,
+            newest_wins=options.newest_wins,
+        )
+        return Pending(self.engine.submit(request), watches, tokenizer, only_reads)
