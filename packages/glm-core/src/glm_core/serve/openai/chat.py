@@ -34,6 +34,19 @@ _OBSERVATION = "<|observation|>"
 
 @router.post("/v1/chat/completions", responses=CHAT_REPLIES, summary="Answer a conversation")
 async def chat_completions(body: ChatRequest, request: Request) -> Response:
+    chat = await begin_chat(body, request)
+    if body.stream:
+        return await EventStream.begun(request, chat.stream())
+    return JSONResponse(await while_connected(request, chat.whole()))
+
+
+async def begin_chat(body: ChatRequest, request: Request) -> Chat:
+    """Hands a conversation to the engine; for other protocols too.
+
+    Raises:
+        ApiError, ValueError: the request is wrong.
+        EngineBusy, EngineDraining: the engine takes no more.
+    """
     service = service_of(request)
     served = service.models.get(body.model)
     _check(body)
@@ -41,16 +54,13 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     if service.config.log_prompts:
         notes_of(request)["messages"] = body.messages
     (ticket,) = service.submit(request, served, [asked])
-    chat = _Chat(service, request, body, served, demand, ticket, asked)
-    if body.stream:
-        return await EventStream.begun(request, chat.stream())
-    return JSONResponse(await while_connected(request, chat.whole()))
+    return Chat(service, request, body, served, demand, ticket, asked)
 
 
 class _Choice:
     """One answer while it comes."""
 
-    def __init__(self, chat: _Chat, index: int) -> None:
+    def __init__(self, chat: Chat, index: int) -> None:
         demand, self._chat, self.index = chat.demand, chat, index
         self._translator = AnswerTranslator(
             chat.served.chat_format.reader(demand.tools),
@@ -114,7 +124,7 @@ class _Choice:
 
 
 @dataclass
-class _Chat:
+class Chat:
     """One request while it is answered."""
 
     service: Service
@@ -139,12 +149,18 @@ class _Chat:
         self.choices = [_Choice(self, index) for index in range(self.asked.choices)]
         self._num_tokens = 0
 
-    async def stream(self) -> AsyncGenerator[bytes, None]:
+    async def parts(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Yields the choices of a stream's chunks as they come."""
         async with aclosing(self._pieces()) as pieces:
             async for index, piece in pieces:
                 for choice in self.choices[index].push(piece):
-                    yield self.envelope.chunk(choice)
-        usage = self.envelope.last(usage_data([await self._usage()]))
+                    yield choice
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self.parts()) as parts:
+            async for choice in parts:
+                yield self.envelope.chunk(choice)
+        usage = self.envelope.last(usage_data([await self.usage()]))
         self._log_answers()
         yield usage + DONE
 
@@ -152,7 +168,7 @@ class _Chat:
         async with aclosing(self._pieces()) as pieces:
             async for index, piece in pieces:
                 self.choices[index].push(piece)
-        usage = usage_data([await self._usage()])
+        usage = usage_data([await self.usage()])
         self._log_answers()
         return self.envelope.whole([choice.whole() for choice in self.choices], usage)
 
@@ -176,7 +192,8 @@ class _Chat:
         all_ended = all(choice.end is not None for choice in self.choices)
         return all_ended and any(choice.is_early for choice in self.choices)
 
-    async def _usage(self) -> Usage:
+    async def usage(self) -> Usage:
+        """Waits for what the answer took."""
         if self._is_early:
             return Usage(len(self.asked.prompt.context_ids), 0, self._num_tokens)
         outcome = await self.ticket.aoutcome()
