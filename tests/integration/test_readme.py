@@ -14,7 +14,7 @@ import pytest
 
 from glm_core import cli
 from glm_core.commands import COMMANDS
-from glm_core.train.compose import compose_train_config
+from glm_core.train.compose import TRAIN, compose_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -62,7 +62,7 @@ def test_every_setting_exists_when_a_document_names_it(path):
     """Settings in shell lines and in `code`: the typed config has each of them."""
     text = path.read_text(encoding="utf-8")
     named = set(re.findall(r"\b((?:model|data|optim|trainer)\.[a-z_]+)\b(?!\()", text))
-    config = compose_train_config(["experiment=debug"])
+    config = compose_config(TRAIN, ["experiment=debug"])
     known = {f"{group}.{f.name}" for group in GROUPS for f in fields(getattr(config, group))}
     known |= {"trainer.max_step", "trainer.py", "model.safetensors", "model.config"}  # other things
     assert named <= known

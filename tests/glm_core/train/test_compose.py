@@ -6,8 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from glm_core.train.compose import (
-    GROUPS,
-    compose_train_config,
+    TRAIN,
+    compose_config,
     config_folder,
     describe_experiments,
     list_options,
@@ -18,12 +18,12 @@ from glm_core.train.config import TrainConfig
 
 # data.source has no default where the user must name one
 GIVEN = {"files": ["data.source=texts"], "my_text": ["data.source=texts"]}
-CHOICES = [(group, name) for group in GROUPS for name in list_options(group)]
+CHOICES = [(group, name) for group in TRAIN.group_names for name in list_options(TRAIN, group)]
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_file_gives_a_typed_config_when_chosen(group: str, name: str) -> None:
-    config = compose_train_config([f"{group}={name}", *GIVEN.get(name.rpartition("/")[2], [])])
+    config = compose_config(TRAIN, [f"{group}={name}", *GIVEN.get(name.rpartition("/")[2], [])])
     assert isinstance(config, TrainConfig)
 
 
@@ -41,19 +41,19 @@ def test_head_comment_says_what_to_expect_when_runnable(path: Path) -> None:
 
 
 def test_debug_sibling_exists_when_experiment_is_primary() -> None:
-    names = set(list_options("experiment"))
+    names = set(list_options(TRAIN, "experiment"))
     primary = {name for name in names if "/" not in name} - {"debug", "demo"}
     assert {f"debug/{name}" for name in primary} <= names
 
 
 def test_experiment_has_the_last_word_when_composed() -> None:
-    config = compose_train_config(["experiment=debug"])
+    config = compose_config(TRAIN, ["experiment=debug"])
     assert config.run_dir == "outputs/debug" and config.model.hidden_size == 64
-    assert compose_train_config(["experiment=debug", "run_dir=x"]).run_dir == "x"
+    assert compose_config(TRAIN, ["experiment=debug", "run_dir=x"]).run_dir == "x"
 
 
 def test_resolved_yaml_reads_back_when_saved() -> None:
-    config = compose_train_config(["experiment=nano_text"])
+    config = compose_config(TRAIN, ["experiment=nano_text"])
     again = OmegaConf.to_object(
         OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(to_yaml(config)))
     )
@@ -61,13 +61,13 @@ def test_resolved_yaml_reads_back_when_saved() -> None:
 
 
 def test_every_experiment_is_described_when_listed() -> None:
-    described = describe_experiments()
-    assert described.keys() == set(list_options("experiment"))
+    described = describe_experiments(TRAIN)
+    assert described.keys() == set(list_options(TRAIN, "experiment"))
     assert all(len(text) > 15 for text in described.values())
 
 
 def test_keys_cover_the_tree_when_listed() -> None:
-    keys = set(valid_keys())
+    keys = set(valid_keys(TRAIN))
     assert {"run_dir", "model.hidden_size", "data.source", "optim.lr", "trainer.seed"} <= keys
 
 
@@ -97,19 +97,19 @@ def test_keys_cover_the_tree_when_listed() -> None:
 )
 def test_error_names_key_and_remedy_when_override_is_wrong(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compose_train_config([override])
+        compose_config(TRAIN, [override])
 
 
 @pytest.mark.parametrize(
     "path", ["texts, old", "a=b", "My texts (2)", "it's", "Träume/文", "~/x-1.txt", "[a]{b}"]
 )
 def test_path_is_taken_as_written_when_it_has_odd_characters(path: str) -> None:
-    config = compose_train_config([f"data.source={path}", f"run_dir={path}"])
+    config = compose_config(TRAIN, [f"data.source={path}", f"run_dir={path}"])
     assert config.data.source == config.run_dir == path
 
 
 def test_error_names_the_layout_when_no_blank_is_trained() -> None:
     only_causal = ["data.mask=0", "data.sentence=0", "data.gmask=0", "data.causal=1"]
     with pytest.raises(ValueError, match="layout is blank, but only data.causal is above 0"):
-        compose_train_config(only_causal)
-    compose_train_config([*only_causal, "model.generation_layout=causal"])
+        compose_config(TRAIN, only_causal)
+    compose_config(TRAIN, [*only_causal, "model.generation_layout=causal"])

@@ -38,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compose the config, then plan or train."""
-    from glm_core.train.compose import compose_train_config, to_yaml
+    from glm_core.train.compose import TRAIN, compose_config, to_yaml
 
     if not args.overrides:
         return _list_experiments(args)
-    config = compose_train_config(args.overrides)
+    config = compose_config(TRAIN, args.overrides)
     if args.dry_run:
         plan = _plan(config)
         emit(args, plan, f"{to_yaml(config)}\n{_plan_text(config, plan)}")
@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _list_experiments(args: argparse.Namespace) -> int:
     """Bare `glm train` is bad usage, but the answer can be a useful one."""
-    from glm_core.train.compose import describe_experiments
+    from glm_core.train.compose import TRAIN, describe_experiments
 
-    described = describe_experiments()
+    described = describe_experiments(TRAIN)
     error = "say what to train, for example: glm train experiment=debug"
     width = max(map(len, described))
     listing = "\n".join(f"  experiment={name:<{width}}  {text}" for name, text in described.items())

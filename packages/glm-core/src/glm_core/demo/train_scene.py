@@ -55,9 +55,9 @@ class TrainLive:
 
 
 def _config(folder: Path, seed: int) -> TrainConfig:
-    from glm_core.train.compose import compose_train_config
+    from glm_core.train.compose import TRAIN, compose_config
 
-    config = compose_train_config(["experiment=demo"])
+    config = compose_config(TRAIN, ["experiment=demo"])
     return replace(
         config,
         data=replace(config.data, seed=seed),

@@ -24,8 +24,6 @@ from glm_core.train.precision import (
 from glm_core.train.task import LossSum, Task
 from glm_core.train.trainer_config import Precision, TrainerConfig
 
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-
 
 class TorchEngine:
     """Gradients of sums, one fused optimizer pass, no wait for the device of its own.
@@ -109,8 +107,8 @@ class TorchEngine:
         """Model, optimizer (with the loss scale) and EMA as live tensors."""
         optimizer: dict[str, Tensor] = {}
         for parameter, moments in self._optimizer.state.items():
-            for moment in _MOMENTS:
-                optimizer[f"{moment}.{self._names[id(parameter)]}"] = moments[moment]
+            for moment, value in moments.items():
+                optimizer[f"{moment}.{self._names[id(parameter)]}"] = value
         for name, value in self._scaler.state_dict().items():
             optimizer[f"loss_scaler.{name}"] = value
         state = {"model": self.model.state_dict(), "optimizer": optimizer}
@@ -136,7 +134,11 @@ class TorchEngine:
                 name = self._names[id(parameter)]
                 if f"step.{name}" not in state:  # never had a gradient
                     continue
-                moments = {m: state[f"{m}.{name}"].to(self.device) for m in _MOMENTS}
+                moments = {
+                    moment: state[f"{moment}.{name}"].to(self.device)
+                    for moment in ("step", "exp_avg", "exp_avg_sq")
+                    if f"{moment}.{name}" in state
+                }
                 if moments["exp_avg"].shape != parameter.shape:
                     raise ValueError(
                         f"the optimizer state of {name} has shape"
