@@ -132,3 +132,13 @@ def test_error_names_the_shard_when_its_files_cannot_be_opened(tmp_path, monkeyp
     monkeypatch.setattr(np, "fromfile", refuse)
     with pytest.raises(ShardError, match=r"shard train in .* cannot be read \(Permission denied\)"):
         Shard(tmp_path, "train")
+
+
+def test_ids_are_the_same_when_they_come_as_an_array(tmp_path):
+    writers = [ShardWriter(tmp_path, name, 70_000, "x") for name in ("list", "array")]
+    writers[0].add([1, 69_999, 5])
+    writers[1].add(np.array([1, 69_999, 5], dtype=np.uint32))
+    first, second = (writer.close() for writer in writers)
+    assert first == second
+    with pytest.raises(ValueError, match=r"token ids 1\.\.70000 do not fit vocab_size=70000"):
+        ShardWriter(tmp_path, "more", 70_000, "x").add(np.array([1, 70_000]))

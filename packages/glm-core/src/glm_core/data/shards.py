@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glm_core.data.batch import Ints
 
@@ -61,13 +62,16 @@ class ShardWriter:
         self._digest = hashlib.sha256()
         self._file: IO[bytes] = (folder / f"{name}.tokens").open("wb")
 
-    def add(self, tokens: Iterable[int]) -> None:
+    def add(self, tokens: Iterable[int] | NDArray[np.integer[Any]]) -> None:
         """Appends one document, its eos included; an empty one is left out.
 
         Raises:
             ValueError: if an id is outside the vocabulary.
         """
-        array = np.fromiter(tokens, dtype=np.int64)
+        if isinstance(tokens, np.ndarray):
+            array = tokens.astype(np.int64)
+        else:
+            array = np.fromiter(tokens, dtype=np.int64)
         if not len(array):
             return
         if array.min() < 0 or array.max() >= self._vocab_size:
