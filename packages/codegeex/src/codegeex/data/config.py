@@ -34,7 +34,7 @@ class PrepareConfig:
     name of a model that comes with the package."""
     vocab_size: int = 8192
     """Ids of a trained tokenizer, special tokens included."""
-    tokenizer_mb: float = 200.0
+    tokenizer_mb: float = 50.0
     """Most text that a tokenizer is trained on, MB: documents picked by a hash of their names."""
     heldout_fraction: float = 0.01
     """Share of files or repositories that are held out, chosen by a hash of their names."""

@@ -24,11 +24,12 @@ _GENERATED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _COMMENT = re.compile(r"^\s*(?:#|//|/\*|\*|--|;|%|<!--|!|\"\"\"|''')")
-_LITERALS = re.compile(
-    r"""\s*[\[({]*\s*(?:[-+.\w]*\d[-+.\w]*|'[^']*'|"[^"]*")"""  # a number or a string
-    r"""(?:\s*[,:\])}]+\s*(?:[-+.\w]*\d[-+.\w]*|'[^']*'|"[^"]*"|None|null|true|false)?)*\s*[,;]?\s*"""
+_LITERAL = r"""(?:[-+]?\d[\w.+-]*+|'[^'\n]*+'|"[^"\n]*+"|None\b|[Nn]ull\b|[Tt]rue\b|[Ff]alse\b)"""
+_LITERALS = re.compile(  # a line of numbers and strings, with what separates them
+    rf"^[ \t]*+(?=[\[({{'\"\d+-])[\[({{ \t]*+{_LITERAL}?(?:[ \t,:\])}}]++{_LITERAL}?)*+[;]?$", re.M
 )
-_LONG_RUN = re.compile(r"[A-Za-z0-9+/=_\\-]{120,}")
+_LONG = 120
+_LONG_RUN = re.compile(rf"[A-Za-z0-9+/=_\\-]{{{_LONG},}}")
 _MAX_DATA = 0.6
 
 
@@ -83,8 +84,10 @@ def is_generated(text: str) -> bool:
 
 def is_data(text: str) -> bool:
     """Whether most of the text is literals, line after line, or long runs without a space."""
-    if sum(len(run) for run in _LONG_RUN.findall(text)) > _MAX_DATA * len(text):
-        return True
-    lines = [line for line in text.split("\n") if line.strip()]
-    literal = sum(len(line) for line in lines if _LITERALS.fullmatch(line))
-    return literal > _MAX_DATA * max(sum(map(len, lines)), 1)
+    literal = sum(len(line[0]) for line in _LITERALS.finditer(text))
+    runs = sum(len(run) for run in _LONG_RUN.findall(text)) if _has_long_line(text) else 0
+    return max(literal, runs) > _MAX_DATA * len(text)
+
+
+def _has_long_line(text: str) -> bool:
+    return max(map(len, text.split("\n"))) >= _LONG

@@ -86,6 +86,7 @@ def _on_processes(
 def _begin_worker() -> None:
     """Ctrl-C is for the parent; a parent that was killed takes its workers along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a process has one core
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

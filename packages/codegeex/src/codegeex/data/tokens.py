@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from codegeex.data.encode import Ids, PieceEncoder
 from codegeex.data.read import Found
 from codegeex.fim.prompt import path_line
 from glm_core.data.shards import ShardWriter
@@ -46,14 +47,15 @@ class TokenPart:
 
     def __call__(self, part: Sequence[Placed], done: Path) -> None:
         """Writes NAME.ids (uint32) and then NAME.lengths: int64 (documents, 3), see `_encoded`."""
-        tokenizer = _tokenizer(self.tokenizer)
+        tokenizer, encoder = _tokenizer(self.tokenizer)
+        eos = np.array([tokenizer.eos_id], dtype=np.uint32)
         lengths: list[tuple[int, int, int]] = []
         with done.with_suffix(".ids").open("wb") as file:
             for batch in _batches(part):
-                for pieces in _encoded(batch, tokenizer, self.path_line):
-                    ids = [token for piece in pieces for token in piece]
-                    file.write(np.array([*ids, tokenizer.eos_id], dtype="<u4").tobytes())
-                    lengths.append((len(ids) + 1, len(pieces[0]), len(pieces[1])))
+                for pieces in _encoded(batch, encoder, self.path_line):
+                    ids = np.concatenate((*pieces, eos))
+                    file.write(ids.astype("<u4", copy=False).tobytes())
+                    lengths.append((len(ids), len(pieces[0]), len(pieces[1])))
         temporary = done.with_suffix(".tmp")
         np.array(lengths, dtype="<i8").reshape(-1, 3).tofile(temporary)
         temporary.rename(done)
@@ -73,7 +75,7 @@ def write_shard(
             lengths = np.fromfile(done, dtype="<i8").reshape(-1, 3)
             at = 0
             for (length, *_), placed in zip(lengths.tolist(), part, strict=True):
-                writer.add(ids[at : at + length].tolist())
+                writer.add(ids[at : at + length])
                 at += length
                 found = placed.found
                 listing.write(json.dumps(_described(found), ensure_ascii=False) + "\n")
@@ -130,8 +132,8 @@ def token_parts(documents: Sequence[Placed]) -> list[list[Placed]]:
 
 
 def _encoded(
-    batch: Sequence[Placed], tokenizer: Tokenizer, with_path: bool
-) -> Iterator[tuple[list[int], list[int], list[int]]]:
+    batch: Sequence[Placed], encoder: PieceEncoder, with_path: bool
+) -> Iterator[tuple[Ids, Ids, Ids]]:
     """Tokens of path line, prompt and text."""
     texts: list[str] = []
     for placed in batch:
@@ -140,7 +142,7 @@ def _encoded(
         line = path_line(found.path, found.language) if with_path else ""
         prompt, text = raw[: found.prompt_size], raw[found.prompt_size :]
         texts.extend((line, prompt.decode("utf-8"), text.decode("utf-8")))
-    ids = iter(tokenizer.encode_batch(texts))
+    ids = iter(encoder.encode_batch(texts))
     return zip(ids, ids, ids, strict=True)
 
 
@@ -164,8 +166,9 @@ def _read(placed: Placed) -> bytes:
 
 
 @lru_cache(maxsize=1)
-def _tokenizer(folder: Path) -> Tokenizer:
-    return load_tokenizer(folder)
+def _tokenizer(folder: Path) -> tuple[Tokenizer, PieceEncoder]:
+    tokenizer = load_tokenizer(folder)
+    return tokenizer, PieceEncoder(tokenizer, folder)
 
 
 def _described(found: Found) -> dict[str, str]:
