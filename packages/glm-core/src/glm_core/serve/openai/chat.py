@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from glm_core.chat.session import default_sampling
 from glm_core.infer.blanks import ids_prompt
-from glm_core.infer.engine import EngineRequest, Piece, Ticket, Usage
+from glm_core.infer.engine import EngineRequest, Piece, Ticket, Timings, Usage
 from glm_core.infer.logprobs import TokenLogprob
 from glm_core.serve.access_log import notes_of
 from glm_core.serve.models import ServedModel
@@ -148,6 +148,8 @@ class Chat:
         self.observation = tokenizer.token_id(_OBSERVATION) if tokenizer.has(_OBSERVATION) else -1
         self.choices = [_Choice(self, index) for index in range(self.asked.choices)]
         self._num_tokens = 0
+        self.timings: Timings | None = None
+        """What it took; known after `usage`, unless it was ended here."""
 
     async def parts(self) -> AsyncGenerator[dict[str, Any], None]:
         """Yields the choices of a stream's chunks as they come."""
@@ -197,6 +199,7 @@ class Chat:
         if self._is_early:
             return Usage(len(self.asked.prompt.context_ids), 0, self._num_tokens)
         outcome = await self.ticket.aoutcome()
+        self.timings = outcome.timings
         note_outcome(self.request, outcome.usage, outcome.timings)
         return outcome.usage
 

@@ -1,0 +1,111 @@
+"""``codegeex serve``: completions for editors over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from glm_core.commands.serve import add_serve_arguments, serve_models
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from codegeex.complete import Completer
+    from glm_core.serve.config import ServeConfig
+    from glm_core.serve.models import ServedModel
+    from glm_core.serve.workbench import Workbench
+
+HELP = "serve completions to editors over HTTP, in the protocols of their plugins"
+EXAMPLE = """\
+codegeex serve
+codegeex serve --model nano-code --port 8012
+codegeex serve --model codegeex4=./codegeex4-all-9b --quantize int4 --fim-format codegeex4"""
+
+DEFAULT_MODEL = "nano-code"
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    add_serve_arguments(parser, default=DEFAULT_MODEL)
+    editors = parser.add_argument_group("editors")
+    editors.add_argument(
+        "--fim-format",
+        metavar="NAME",
+        help="how the models were taught to fill in: spm, psm or codegeex4 (what their folders or "
+        "tokenizers tell)",
+    )
+    editors.add_argument(
+        "--keep-older",
+        action="store_true",
+        help="answer older requests of an editor too when a newer one has come",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load the models and serve until a signal comes."""
+    from codegeex.fim import find_format
+
+    if args.fim_format is not None:
+        find_format(args.fim_format)  # before the models are loaded
+    return serve_models(args, partial(_app, args), _ready_text)
+
+
+def _app(
+    args: argparse.Namespace,
+    served: Sequence[ServedModel],
+    config: ServeConfig,
+    workbench: Workbench,
+) -> FastAPI:
+    from codegeex.serve.app import create_code_app
+
+    completers = completers_of(served, args.fim_format)
+    return create_code_app(
+        served, completers, config, workbench=workbench, newest_wins=not args.keep_older
+    )
+
+
+def completers_of(served: Sequence[ServedModel], format_name: str | None) -> dict[str, Completer]:
+    """Returns what completes code, by name, for the models that were taught to fill in.
+
+    Args:
+        served: models; their adapters have none of their own.
+        format_name: of all of them; None: what their tokenizers tell.
+
+    Raises:
+        ValueError: the format is unknown.
+    """
+    from codegeex.complete import Completer
+    from codegeex.fim import find_format, format_of
+
+    found: dict[str, Completer] = {}
+    for model in served:
+        if model.adapter:
+            continue
+        try:
+            format = find_format(format_name) if format_name else format_of(model.tokenizer)
+            found[model.name] = Completer(model.engine, format, model.name)
+        except ValueError as error:
+            logger.warning("%s completes no code: %s", model.name, error)
+    return found
+
+
+def _ready_text(names: Sequence[str], url: str, has_key: bool) -> str:
+    """Returns what the start shows: where editors find what."""
+    key = ' -H "Authorization: Bearer $GLM_API_KEY"' if has_key else ""
+    body = json.dumps({"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n"})
+    return (
+        f"serving {', '.join(names)} at {url}\n"
+        f"  OpenAI       {url}/v1           Continue, minuet, llm-ls, Copilot's proxies\n"
+        f"  Ollama       {url}              Continue, Twinny, llm-ls, CodeGeeX\n"
+        f"  llama.cpp    {url}/infill       llama.vim, llama.vscode\n"
+        f"  Tabby        {url}              Tabby's agent\n"
+        f"  more         {url}/docs, the page at {url}/, numbers at {url}/metrics\n"
+        f"  ask          curl {url}/infill{key} \\\n"
+        f"                 -H 'Content-Type: application/json' -d '{body}'\n"
+        "  stop         Ctrl+C"
+    )
