@@ -96,7 +96,7 @@ def logits(state, ids, num_heads, dtype=torch.float32, norms=Norms.model):
     return torch.nn.functional.linear(x_TD, words_VD)
 
 
-def random_state(hidden_size=64, layers=3, vocab_size=131, positions=48, seed=0):
+def random_state(hidden_size=64, layers=3, vocab_size=136, positions=48, seed=0):
     """A state dict in fp32 in which every number matters."""
     generator = torch.Generator().manual_seed(seed)
 

@@ -16,7 +16,7 @@ from glm_core.model import Transformer
 
 from .codegeex_oracle import random_state
 
-HEADS = 4
+HEADS = 8
 
 
 @pytest.fixture(scope="session")

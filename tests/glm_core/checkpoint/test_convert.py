@@ -31,10 +31,23 @@ HOLDS = {
     "glm-4-9b": ("chatglm2", "glm4-hf"),
     "glm-4-9b-0414": ("glm4-0414-hf",),
     "llama-7b": ("llama",),
-    "codegeex-13b": ("codegeex-13b",),
+    "codegeex-13b": (
+        "codegeex-13b",
+        "codegeex-13b-fused",
+        "codegeex-13b-mindspore",
+        "codegeex-13b-paddle",
+    ),
 }
-TENSOR_PARALLEL = {"glm": "glm-base", "glm-130b": "glm-130b", "codegeex-13b": "codegeex-13b"}
+TENSOR_PARALLEL = {
+    "glm": "glm-base",
+    "glm-130b": "glm-130b",
+    "codegeex-13b": "codegeex-13b",
+    "codegeex-13b-fused": "codegeex-13b",
+}
 PAIRS = [(family, format) for family, formats in HOLDS.items() for format in formats]
+COLUMNS = ("codegeex-13b-mindspore", "codegeex-13b-paddle")
+ROWS = [pair for pair in PAIRS if pair[1] not in COLUMNS]
+"""Linear layers are rows: all but two formats, which have columns in some of them."""
 RANKS = (1, 2, 4, 8)
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -300,7 +313,7 @@ def is_linear(name):
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize(("family", "format"), [*PAIRS, ("glm-4-9b", "glm-lab")])
+@pytest.mark.parametrize(("family", "format"), [*ROWS, ("glm-4-9b", "glm-lab")])
 def test_rows_are_those_of_quantize_rows_when_quantized_on_the_way(tmp_path, family, format, bits):
     model = model_of(family)
     tensors = write_ours(tmp_path / "ours", model, torch.float16)
@@ -322,7 +335,25 @@ def test_rows_are_those_of_quantize_rows_when_quantized_on_the_way(tmp_path, fam
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize(("family", "format"), PAIRS)
+@pytest.mark.parametrize("format", COLUMNS)
+def test_error_names_the_format_when_its_columns_were_to_be_quantized(tmp_path, format, bits):
+    write_ours(tmp_path / "ours", model_of("codegeex-13b"), torch.float16)
+    message = (
+        rf"--quantize is int{bits}, but format {format} stores layers.0.attention.(dense|query"
+        "_key_value).weight as columns, and only rows can be quantized: add --quantize none"
+    )
+    with pytest.raises(ValueError, match=message):
+        convert(tmp_path / "ours", tmp_path / "there", format, bits=bits)
+    convert(tmp_path / "ours", tmp_path / "rows", "glm-lab", bits=bits)
+    with pytest.raises(ValueError, match=message.replace(f"int{bits}", "keep")):
+        convert(tmp_path / "rows", tmp_path / "there", format)
+    convert(tmp_path / "rows", tmp_path / "there", format, bits=0)
+    rows, there = open_checkpoint(tmp_path / "rows"), open_checkpoint(tmp_path / "there")
+    assert all(same_bits(rows.read(name), there.read(name)) for name in rows.names())
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize(("family", "format"), ROWS)
 def test_round_trip_is_identity_when_rows_are_quantized(tmp_path, family, format, bits):
     write_ours(tmp_path / "ours", model_of(family), torch.float16)
     convert(tmp_path / "ours", tmp_path / "quantized", "glm-lab", bits=bits)

@@ -72,11 +72,15 @@ def test_error_names_the_link_when_its_file_is_gone(tmp_path):
     refuse(tmp_path, r"model\.safetensors is a link to a file that is gone: copy or download")
 
 
-def test_error_names_the_file_when_it_has_a_name_of_its_own(tmp_path):
+def test_only_file_is_the_model_when_it_has_a_name_of_its_own(tmp_path):
     save(tmp_path, "codegeex_13b.pt")
-    refuse(tmp_path, r"give the path of the file instead of the folder's, .*/codegeex_13b\.pt$")
-    save(tmp_path, "z.pt")
-    refuse(tmp_path, r"/codegeex_13b\.pt or one of z\.pt$")
+    assert set(open_folder(tmp_path).tensors) == {"codegeex_13b"}
+
+
+def test_error_names_the_files_when_several_have_names_of_their_own(tmp_path):
+    save(tmp_path, "codegeex_13b.pt", "z.pt")
+    refuse(tmp_path, r"give the path of the one that is the model, such as .*/codegeex_13b\.pt, to")
+    refuse(tmp_path, r"\(codegeex_13b\.pt, z\.pt\)$")
 
 
 @pytest.mark.parametrize(

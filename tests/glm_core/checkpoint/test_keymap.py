@@ -108,6 +108,28 @@ def test_every_part_must_be_shared_evenly():
         shape_on_rank(Entry("a", "b", Split.rows, parts), CONFIG, (8,), ranks=2)
 
 
+def test_names_hold_as_many_parts_as_they_say_when_they_are_fewer_than_the_parts():
+    """Queries under a name of their own, keys and values under one together."""
+    entry = Entry("a", ("q", "kv"), Split.rows, qkv_parts, held=(1, 2))
+    tensor = torch.arange(64 * 3).reshape(64, 3)
+    assert shape_on_rank(entry, CONFIG, (64, 3), ranks=2) == {"q": (16, 3), "kv": (16, 3)}
+    found = {(rank, name): views for rank, name, views in slots(entry, CONFIG, tensor, ranks=2)}
+    assert [view.shape[0] for view in found[0, "kv"]] == [8, 8]
+    assert torch.equal(torch.cat(found[1, "q"]), tensor[16:32])
+    assert torch.equal(torch.cat(found[1, "kv"]), torch.cat([tensor[40:48], tensor[56:64]]))
+
+
+@pytest.mark.parametrize("split", Split)
+def test_matrix_is_turned_when_the_format_has_columns(split):
+    entry, tensor = Entry("a", "b", split, transposed=True), torch.arange(8 * 4).reshape(8, 4)
+    shapes = {Split.whole: (4, 8), Split.rows: (4, 4), Split.columns: (2, 8)}
+    assert shape_on_rank(entry, CONFIG, (8, 4), ranks=2) == {"b": shapes[split]}
+    shares = [views[0] for _, _, views in slots(entry, CONFIG, tensor, ranks=2)]
+    expected = {Split.rows: tensor.t().chunk(2, dim=1), Split.columns: tensor.t().chunk(2, dim=0)}
+    for share, want in zip(shares, expected.get(split, [tensor.t()] * 2), strict=True):
+        assert torch.equal(share, want)
+
+
 def test_difference_of_names_is_told():
     table = expand([Entry("a", "x"), Entry("b", "y")], 1)
     assert same_names(table, {"a": 1, "b": 2}) is None
@@ -125,6 +147,9 @@ def test_no_two_rows_of_a_table_have_a_name_in_common(format):
         "glm4-hf": "glm-4-9b",
         "glm4-0414-hf": "glm-4-9b-0414",
         "llama": "llama-7b",
+        "codegeex-13b-fused": "codegeex-13b",
+        "codegeex-13b-mindspore": "codegeex-13b",
+        "codegeex-13b-paddle": "codegeex-13b",
     }.get(format, "glm-4-9b" if format == "glm-lab" else format)
     config = tiny_config(family)
     table = expand(FORMATS[format].table(config), config.num_layers, FORMATS[format].prefix)

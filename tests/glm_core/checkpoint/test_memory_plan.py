@@ -98,8 +98,8 @@ def test_working_space_is_what_a_prompt_takes_when_measured(
     plan = Planner(config, family).plan(Choice(torch.bfloat16, None, 512, 2))
     ratio = plan.working / peak_of_forward(Transformer(config).bfloat16().eval(), 512)
     # Measured 0.98 to 1.2; GLM in its reference order 1.6, whose scores are of the model's dtype;
-    # CodeGeeX 2.2 to 2.6, whose gelu is planned as PyTorch computes it where nothing is compiled, in
-    # fp32.
+    # CodeGeeX 2.2 to 2.6, whose gelu is planned in fp32, as PyTorch computes it where nothing is
+    # compiled.
     assert 0.95 < ratio < 2.7
 
 

@@ -151,7 +151,8 @@ def test_no_table_takes_what_is_not_a_linear_layer_of_a_block() -> None:
     tables = list(_known_places(config))
     assert len(tables) == len(FORMATS)
     for places in tables:
-        assert len({ours for ours, _, _ in places.values()}) == 8
+        # fewer where matrices are stored as columns: queries, keys and values alone, or none
+        assert len({ours for ours, _, _ in places.values()}) in (8, 2, 0)
         assert not any("embed" in name or "norm" in name for name in places)
 
 

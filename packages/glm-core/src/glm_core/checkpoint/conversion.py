@@ -201,6 +201,11 @@ class Conversion:
 
     def _check_shares(self, name: str) -> None:
         """Whether a parameter can be shared among the ranks, in the form that it will have."""
+        if self.entries[name].transposed and self._bits_of(name):
+            raise ValueError(
+                f"--quantize is {_quantize_name(self.bits)}, but format {self.format} stores "
+                f"{name} as columns, and only rows can be quantized: add --quantize none"
+            )
         try:
             self._kinds_of(name)
         except ValueError as error:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from glm_core.checkpoint.files import CheckpointError, read_json
+from glm_core.checkpoint.npy import npy_tensors
 from glm_core.checkpoint.stored import StoredTensor, open_tensors
 
 REMEDY = "copy or download it again"
 _RANK = re.compile(r"mp_rank_(\d+)_model_states\.(?:pt|safetensors)")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+_SHARD = re.compile(r"-\d+-of-\d+(?=\.\w+$)")
 _LATEST = ("latest", "latest_checkpointed_iteration.txt")
 
 
@@ -57,8 +59,9 @@ class WeightFolder:
 def open_folder(path: Path | str) -> WeightFolder:
     """Reads the table of contents of every weight file in a folder, or of a file given by itself.
 
-    Understands one file, several with an index, and one per tensor-parallel rank, also in the
-    sub-folder that a file `latest` names (DeepSpeed, SwissArmyTransformer).
+    Understands one file, under the usual name or its own; several with an index; one per
+    tensor-parallel rank, also in the sub-folder that a file `latest` names (DeepSpeed,
+    SwissArmyTransformer); and a .npy file for each tensor (MindSpore).
 
     Raises:
         CheckpointError: there are no weights, or a file is missing or damaged.
@@ -78,27 +81,33 @@ def open_folder(path: Path | str) -> WeightFolder:
             return WeightFolder(path, (_open_index(index),), False, config)
         if (path / name).is_file():
             return WeightFolder(path, (open_tensors(path / name),), False, config)
-    raise CheckpointError(_why_no_weights(path))
-
-
-def _why_no_weights(path: Path) -> str:
     found = sorted(file.name for file in path.iterdir() if file.suffix in _SUFFIXES)
-    shard = next((name for name in found if re.search(r"-\d+-of-\d+\.", name)), None)
+    if len(found) == 1 and not _SHARD.search(found[0]) and (path / found[0]).exists():
+        return WeightFolder(path, (open_tensors(path / found[0]),), False, config)
+    arrays = {} if found else npy_tensors(path)
+    if arrays:
+        return WeightFolder(path, (arrays,), False, config)
+    raise CheckpointError(_why_no_weights(path, found))
+
+
+def _why_no_weights(path: Path, found: list[str]) -> str:
+    shard = next((name for name in found if _SHARD.search(name)), None)
     if shard is not None:
-        index = re.sub(r"-\d+-of-\d+(\.\w+)$", r"\1.index.json", shard)
+        index = _SHARD.sub("", shard) + ".index.json"
         return f"{path} has {shard} but no {index}, which tells what is in which file: copy it too"
     broken = next((name for name in found if not (path / name).exists()), None)
     if broken is not None:
         return f"{path / broken} is a link to a file that is gone: {REMEDY}"
     if found:
-        others = f" or one of {', '.join(found[1:4])}" if found[1:] else ""
         return (
-            f"{path} has weights under a name of their own: give the path of the file instead of "
-            f"the folder's, {path / found[0]}{others}"
+            f"{path} has weights in several files with names of their own: give the path of the "
+            f"one that is the model, such as {path / found[0]}, to `glm convert`, or keep it alone "
+            f"in a folder ({', '.join(found[:4])})"
         )
     return (
         f"no weights in {path}: expected model.safetensors or pytorch_model.bin, either with "
-        ".index.json for several files, or mp_rank_00_model_states.pt (or .safetensors)"
+        ".index.json for several files, mp_rank_00_model_states.pt (or .safetensors), one file "
+        "under a name of its own, or a .npy file for each tensor"
     )
 
 

@@ -51,7 +51,7 @@ def resolve_model(name_or_folder: Path | str, weights: bool = True) -> Path:
     if name in EMBEDDED:
         raise CheckpointError(
             f"{name} is not part of this installation ({folder} is missing): install the"
-            " package again, or train it with `glm train experiment=nano_text`"
+            " package again, or train it with `make nano`"
         )
     match = None if isinstance(name_or_folder, Path) else _HUB_NAME.fullmatch(name)
     if match is None:

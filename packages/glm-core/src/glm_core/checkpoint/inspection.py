@@ -89,7 +89,7 @@ class Inspection:
         except ValueError as error:
             raise CheckpointError(f"{folder}: {error}") from error
         found = [
-            self._stored(rank, theirs, size)
+            self._stored(rank, theirs, size, may_be_rows=not entry.transposed)
             for rank in range(len(self.files.ranks))
             for theirs, size in wanted.items()
         ]
@@ -102,7 +102,7 @@ class Inspection:
         return TensorInfo(shape, *found[0])
 
     def _stored(
-        self, rank: int, theirs: str, wanted: tuple[int, ...]
+        self, rank: int, theirs: str, wanted: tuple[int, ...], may_be_rows: bool
     ) -> tuple[torch.dtype, Layout | None]:
         """Dtype and layout of what a rank stores of a parameter."""
         tensors, ranks = self.files.ranks[rank], len(self.files.ranks)
@@ -111,7 +111,9 @@ class Inspection:
             raise CheckpointError(f"{where} lacks the tensor {theirs}: {REMEDY}")
         stored, scale = tensors[theirs], tensors.get(theirs + SCALE_SUFFIX)
         layout = None
-        if stored.dtype == torch.int8 and scale is not None and len(wanted) == 2:
+        is_quantized = stored.dtype == torch.int8 and scale is not None and len(wanted) == 2
+        if is_quantized and may_be_rows:
+            assert scale is not None
             bits = _bits(stored, wanted)
             zero = tensors.get(theirs + ZERO_SUFFIX) if self.format.holds_groups else None
             if bits and self.format.holds_groups and (zero or len(scale.shape) == 2):

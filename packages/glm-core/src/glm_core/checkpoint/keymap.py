@@ -7,17 +7,19 @@ this file, released.py and convert.py.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from glm_core.model.config import TransformerConfig
 
+T = TypeVar("T")
 Parts = Callable[[TransformerConfig], list[int]]
 """Rows of each part of a fused matrix, from top to bottom."""
 
@@ -42,10 +44,14 @@ class Entry:
 
     ours: str
     theirs: str | tuple[str, ...]
-    """One name; or one for each part, where the format keeps the parts of a fused matrix apart."""
+    """One name; or several, where the format keeps the parts of a fused matrix apart."""
     split: Split = Split.whole
     parts: Parts | None = None
     """The parts of a fused matrix; None for a matrix in one piece."""
+    held: tuple[int, ...] = ()
+    """How many parts each of several names holds; empty for one each."""
+    transposed: bool = False
+    """Whether their matrix is [in, out]. It then holds one part, and is never quantized."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,6 +61,13 @@ class Entry:
     def part_rows(self, config: TransformerConfig, rows: int) -> list[int]:
         """Rows of each part of the tensor, which has `rows`."""
         return [rows] if self.parts is None else self.parts(config)
+
+    def by_name(self, parts: Sequence[T]) -> list[list[T]]:
+        """What is given for each part, gathered for each of their names."""
+        held = self.held or ((1,) * len(parts) if len(self.names) > 1 else (len(parts),))
+        ends = list(itertools.accumulate(held))
+        assert len(held) == len(self.names) and ends[-1] == len(parts)
+        return [list(parts[end - count : end]) for end, count in zip(ends, held, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -161,15 +174,17 @@ def shape_on_rank(
     """
     if entry.split == Split.columns:
         _check_even(entry, shape[1], ranks, "columns")
-        return {entry.names[0]: (shape[0], shape[1] // ranks)}
+        return {entry.names[0]: _turned(entry, (shape[0], shape[1] // ranks))}
     sizes = entry.part_rows(config, shape[0])
     if entry.split == Split.rows:
         for size in sizes:
             _check_even(entry, size, ranks, "rows")
         sizes = [size // ranks for size in sizes]
-    if len(entry.names) == 1:
-        sizes = [sum(sizes)]
-    return {name: (size, *shape[1:]) for name, size in zip(entry.names, sizes, strict=True)}
+    rows = map(sum, entry.by_name(sizes))
+    return {
+        name: _turned(entry, (size, *shape[1:]))
+        for name, size in zip(entry.names, rows, strict=True)
+    }
 
 
 def slots(
@@ -182,17 +197,21 @@ def slots(
     """
     if entry.split == Split.columns and ranks > 1:
         for rank, share in enumerate(tensor.chunk(ranks, dim=1)):
-            yield rank, entry.names[0], [share]
+            yield rank, entry.names[0], [share.t() if entry.transposed else share]
         return
     sizes = entry.part_rows(config, tensor.shape[0])
     shares = cut_rows(tensor, sizes, ranks if entry.split == Split.rows else 1)
     for rank in range(ranks):
         parts = shares[rank if entry.split == Split.rows else 0]
-        if len(entry.names) > 1:
-            for name, part in zip(entry.names, parts, strict=True):
-                yield rank, name, [part]
-        else:
-            yield rank, entry.names[0], parts
+        for name, views in zip(entry.names, entry.by_name(parts), strict=True):
+            if entry.transposed:
+                assert len(views) == 1, f"{name} holds one part, for it is transposed"
+                views = [views[0].t()]
+            yield rank, name, views
+
+
+def _turned(entry: Entry, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[::-1] if entry.transposed else shape
 
 
 def _check_even(entry: Entry, size: int, ranks: int, what: str) -> None:

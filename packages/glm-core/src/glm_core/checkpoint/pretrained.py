@@ -7,9 +7,11 @@ tokenizer.json, tokenizer_config.json
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,22 @@ if TYPE_CHECKING:
     from glm_core.model.transformer import Transformer
     from glm_core.tokenizer.protocol import Tokenizer
 
-EMBEDDED = {"nano-text": Path(__file__).parents[1] / "nano" / "text"}
+MODEL_GROUP = "glm_lab.models"
+"""Entry points of the models that come with the packages: `name = "package.folder:folder"`."""
+
+
+def _embedded() -> dict[str, Path]:
+    """Folders of the models that come with this package and with those beside it."""
+    found = {"nano-text": Path(__file__).parents[1] / "nano" / "text"}
+    for entry in metadata.entry_points(group=MODEL_GROUP):
+        package, *folders = entry.module.split(".")
+        spec = importlib.util.find_spec(package)
+        for place in (spec and spec.submodule_search_locations) or ():
+            found[entry.name] = Path(place, *folders, entry.attr)
+    return found
+
+
+EMBEDDED = _embedded()
 
 
 class Quantize(StrEnum):

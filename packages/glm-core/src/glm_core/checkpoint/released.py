@@ -97,8 +97,8 @@ class Checkpoint:
             dtype: what to convert it to; None leaves it as it is stored.
         """
         info = self._info[name]
-        if info.bits is None and len(self._sources(name)) == 1 and dtype in (None, info.dtype):
-            return self._sources(name)[0].read()  # nothing to join
+        if info.bits is None and dtype in (None, info.dtype) and self._is_in_one_piece(name):
+            return self._sources(name)[0].read()
         out = torch.empty(info.shape, dtype=dtype or info.dtype)
         self.read_into(name, out)
         return out
@@ -177,9 +177,9 @@ class Checkpoint:
 
         Returns:
             By the suffix of the name: the numbers, or what is stored of a quantized matrix; None
-            for a parameter that has to be joined from several tensors.
+            for a parameter that has to be joined from several tensors, or turned.
         """
-        if len(self._sources(name)) != 1:
+        if not self._is_in_one_piece(name):
             return None
         theirs, layout = self._entries[name].names[0], self._info[name].layout
         suffixes = ("",) if layout is None else layout.suffixes
@@ -195,6 +195,9 @@ class Checkpoint:
                 return
             tensors = self.files.ranks[rank]
             yield tensors[theirs], tensors.get(theirs + SCALE_SUFFIX), views
+
+    def _is_in_one_piece(self, name: str) -> bool:
+        return len(self._sources(name)) == 1 and not self._entries[name].transposed
 
     def _sources(self, name: str) -> list[StoredTensor]:
         entry = self._entries[name]

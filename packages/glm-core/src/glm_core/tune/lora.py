@@ -218,10 +218,11 @@ def _known_places(config: TransformerConfig) -> Iterator[dict[str, tuple[str, in
                 or ours not in shapes
                 or module.rpartition(".")[2] not in _LINEARS
                 or (apart and config.qkv_layout == QkvLayout.interleaved)
+                or entry.transposed
             ):
                 continue
             begin, rows = 0, shapes[ours][0]
-            sizes = entry.part_rows(config, rows) if apart else [rows]
+            sizes = map(sum, entry.by_name(entry.part_rows(config, rows))) if apart else [rows]
             for name, size in zip(entry.names, sizes, strict=True):
                 places[name.removesuffix(".weight")] = (module, begin, size)
                 begin += size

@@ -7,7 +7,12 @@ from glm_core.checkpoint.folder import WeightFolder
 from glm_core.checkpoint.formats.base import Format
 from glm_core.checkpoint.formats.chatglm import CHATGLM
 from glm_core.checkpoint.formats.chatglm2 import CHATGLM2
-from glm_core.checkpoint.formats.codegeex_13b import CODEGEEX_13B
+from glm_core.checkpoint.formats.codegeex_13b import (
+    CODEGEEX_13B,
+    CODEGEEX_13B_FUSED,
+    CODEGEEX_13B_PADDLE,
+)
+from glm_core.checkpoint.formats.codegeex_13b_mindspore import CODEGEEX_13B_MINDSPORE
 from glm_core.checkpoint.formats.glm import GLM, GLM_HF
 from glm_core.checkpoint.formats.glm4_hf import GLM4_0414_HF, GLM4_HF
 from glm_core.checkpoint.formats.glm_130b import GLM_130B
@@ -27,6 +32,9 @@ FORMATS: dict[str, Format] = {
         GLM4_0414_HF,
         LLAMA,
         CODEGEEX_13B,
+        CODEGEEX_13B_FUSED,
+        CODEGEEX_13B_MINDSPORE,
+        CODEGEEX_13B_PADDLE,
     )
 }
 
