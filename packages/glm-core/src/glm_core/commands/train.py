@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from glm_core.cli import emit
+from glm_core.commands.training import add_train_arguments, run_train
 
 if TYPE_CHECKING:
     from glm_core.train.config import TrainConfig
@@ -28,42 +26,15 @@ TAKES_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags; everything else is key=value, see configs/."""
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print the resolved config, the parameters and a memory plan, and train nothing",
-    )
+    """Declare the flags."""
+    add_train_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Compose the config, then plan or train."""
-    from glm_core.train.compose import TRAIN, compose_config, to_yaml
+    from glm_core.train.compose import TRAIN
 
-    if not args.overrides:
-        return _list_experiments(args)
-    config = compose_config(TRAIN, args.overrides)
-    if args.dry_run:
-        plan = _plan(config)
-        emit(args, plan, f"{to_yaml(config)}\n{_plan_text(config, plan)}")
-        return 0
-    result = _train(config)
-    emit(args, _summary(config, result), _summary_text(config, result))
-    return 0
-
-
-def _list_experiments(args: argparse.Namespace) -> int:
-    """Bare `glm train` is bad usage, but the answer can be a useful one."""
-    from glm_core.train.compose import TRAIN, describe_experiments
-
-    described = describe_experiments(TRAIN)
-    error = "say what to train, for example: glm train experiment=debug"
-    width = max(map(len, described))
-    listing = "\n".join(f"  experiment={name:<{width}}  {text}" for name, text in described.items())
-    print(f"error: {error}\n\n{listing}", file=sys.stderr)
-    if args.json:
-        print(json.dumps({"error": error, "experiments": described}))
-    return 2
+    return run_train(args, "glm", TRAIN, lambda config: config.data.seq_length, _train)
 
 
 def _train(config: TrainConfig) -> TrainResult:
@@ -107,54 +78,3 @@ def _train(config: TrainConfig) -> TrainResult:
         identity=config.identity(prepared.train.meta.tokens_sha256),
     )
     return trainer.fit()
-
-
-def _summary(config: TrainConfig, result: TrainResult) -> dict[str, Any]:
-    row = result.last_row
-    return {
-        "run_dir": config.run_dir,
-        "step": result.step,
-        "finished": result.finished,
-        "loss": row.get("loss"),
-        "tokens_per_second": row.get("tokens_per_second"),
-        "model": f"{config.run_dir}/model" if result.finished else None,
-    }
-
-
-def _summary_text(config: TrainConfig, result: TrainResult) -> str:
-    if not result.finished:
-        return (
-            f"Stopped after step {result.step} of {config.trainer.max_steps}."
-            " The same command resumes."
-        )
-    return f"Model: {config.run_dir}/model (try: glm generate --model {config.run_dir}/model ...)"
-
-
-def _plan(config: TrainConfig) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from glm_core.model.size import count_parameters
-    from glm_core.train.memory_plan import plan_memory
-
-    memory = plan_memory(config.model, config.trainer, config.data.seq_length)
-    tokens = config.trainer.global_batch_size * config.data.seq_length
-    return {
-        "config": asdict(config),
-        "parameters": count_parameters(config.model),
-        "tokens_per_step": tokens,
-        "tokens": tokens * config.trainer.max_steps,
-        "memory_bytes": memory.to_dict(),
-    }
-
-
-def _plan_text(config: TrainConfig, plan: dict[str, Any]) -> str:
-    lines = [
-        f"parameters        {plan['parameters']:,}",
-        f"tokens per step   {plan['tokens_per_step']:,}"
-        f" ({config.trainer.accumulation_steps} microbatches)",
-        f"tokens in the run {plan['tokens']:,}",
-        "memory at the peak of a step (activations are an estimate)",
-    ]
-    for name, size in plan["memory_bytes"].items():
-        lines.append(f"  {name.replace('_', ' '):<22} {size / 2**20:>10,.1f} MiB")
-    return "\n".join(lines)

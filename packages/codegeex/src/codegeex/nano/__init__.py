@@ -1,0 +1,1 @@
+"""The shipped model nano-code, and what makes its card."""
