@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from codegeex.complete.fit import rules_for, stop_words
 from codegeex.complete.healing import half_token
 from codegeex.complete.line_endings import LF, line_ending, to_lf
 from codegeex.complete.options import Options
 from codegeex.complete.pending import Pending
 from codegeex.complete.raw_prompt import hole_of_text, text_ids
-from codegeex.complete.rules import MinIndent, OneLine, Rule, Words
+from codegeex.complete.rules import Rule
 from codegeex.complete.shaper import Shaper, Trim
-from codegeex.complete.trims import TrailingSpace
 from codegeex.complete.watch import AnswerWatch
 from codegeex.complete.window import visible
 from codegeex.fim import FimFormat, fim_ids
-from codegeex.hole import Hole, Mode
+from codegeex.hole import Hole
 from glm_core.infer.beginning import Begins
 from glm_core.infer.blanks import ids_prompt
 from glm_core.infer.engine import Engine, EngineRequest
@@ -68,7 +68,7 @@ class Completer:
         hole = replace(hole, prefix=to_lf(hole.prefix), suffix=to_lf(hole.suffix))
         half = half_token(hole.prefix, self.tokenizer) if self._heals else ""
         ids = self._hole_ids(replace(hole, prefix=hole.prefix.removesuffix(half)), options)
-        rules, trims = self._rules(hole, options)
+        rules, trims = rules_for(hole, options)
         return self._ask(ids, options, rules, trims, half, ending)
 
     def submit_text(self, prompt: str, options: Options) -> Pending:
@@ -85,10 +85,10 @@ class Completer:
         ids = ids[-self._room(options) :]
         hole = None if options.raw else hole_of_text(prompt, self.format)
         if hole is None:
-            return self._ask(ids, replace(options, raw=True), [Words(options.stop)], [], "", LF)
+            return self._ask(ids, replace(options, raw=True), stop_words(options), (), "", LF)
         ending = line_ending(hole.prefix, hole.suffix)
         hole = replace(hole, prefix=to_lf(hole.prefix), suffix=to_lf(hole.suffix))
-        return self._ask(ids, options, *self._rules(hole, options), "", ending)
+        return self._ask(ids, options, *rules_for(hole, options), "", ending)
 
     def warm(self, hole: Hole) -> Pending:
         """Reads a hole into the cache, so that its completion is begun sooner; no choices.
@@ -106,16 +106,6 @@ class Completer:
         """Tokens of the longest prompt: at least half of the context."""
         frame = len(self.engine.layout.frame([], self.tokenizer))
         return self.context - min(options.max_new_tokens + 4, self.context // 2) - frame
-
-    def _rules(self, hole: Hole, options: Options) -> tuple[list[Rule], list[Trim]]:
-        rules: list[Rule] = [Words(options.stop)] if options.stop else []
-        if options.raw:
-            return rules, []
-        if hole.mode is Mode.line:
-            rules.append(OneLine())
-        if options.min_indent:
-            rules.append(MinIndent(options.min_indent))
-        return rules, [TrailingSpace()]
 
     def _ask(
         self,

@@ -51,5 +51,5 @@ class MinIndent:
         return None
 
     def sure(self, text: str) -> int:
-        """Everything: only white space goes beyond what is kept."""
-        return len(text)
+        """All but white space at the end."""
+        return len(text.rstrip())

@@ -1,0 +1,174 @@
+"""Brackets and strings of code, read without a grammar of its language.
+
+Enough to know what is open at a cursor: brackets in strings and comments do not count. What is said
+of a bracket does not change when more text comes behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from codegeex.languages import Language
+
+OPENER_OF = {")": "(", "]": "[", "}": "{"}
+
+_QUOTES_OF_BOTH_KINDS = frozenset(
+    "python javascript typescript java c c++ c# cuda go php ruby shell perl lua kotlin scala dart "
+    "groovy r sql css objective-c objective-c++ powershell coffeescript elixir julia vue yaml toml "
+    "gdscript cmake awk solidity dockerfile actionscript".split()
+)
+"""Languages where an apostrophe begins a string or a character."""
+_BACKTICKS = frozenset("javascript typescript go vue".split())
+_TRIPLES = frozenset("python julia kotlin scala swift java groovy dart elixir c# gdscript".split())
+_NO_CODE = frozenset(
+    "markdown restructuredtext rmarkdown html xml xslt tex literate-haskell literate-agda".split()
+)
+
+
+@dataclass(frozen=True)
+class Syntax:
+    """What must be known of a language."""
+
+    line_comment: str = ""
+    block_comments: bool = False
+    """Whether /* */ is a comment."""
+    quotes: str = '"'
+    triples: bool = False
+    """Whether three quotes begin a string of several lines."""
+    brackets: str = "()[]{}"
+    lifetimes: bool = False
+    """Rust: an apostrophe begins a character only where another one follows it."""
+
+    @cached_property
+    def tokens(self) -> re.Pattern[str]:
+        """Finds brackets, and whole strings and comments."""
+        kinds = [("bracket", f"[{re.escape(self.brackets)}]")] if self.brackets else []
+        if self.block_comments:
+            kinds.append(("block", "/[*]" + _rest("block")))
+        if self.line_comment:
+            begin = r"(?<!\S)#" if self.line_comment == "#" else re.escape(self.line_comment)
+            kinds.append(("line", begin + _rest("line")))
+        if self.lifetimes:
+            kinds.append(("character", r"'(?:\\[^\n']*'?|[^\n\\]'|\w+|[^\w\n])"))
+        threes = [quote * 3 for quote in self.quotes if quote != "`"] if self.triples else []
+        for index, quotes in enumerate([*threes, *self.quotes]):
+            kinds.append((f"string{index}", quotes + _rest(quotes)))
+        found = "|".join(f"(?P<{name}>{pattern})" for name, pattern in kinds)
+        return re.compile(found or "(?!)")
+
+
+def _rest(inside: str) -> str:
+    """What goes on to the end of a string or comment; a group takes part where it has one."""
+    if inside == "line":
+        return r"[^\n]*(\n)?"
+    if inside == "block":
+        return r"(?:[^*]|[*](?!/))*([*]/)?"
+    if inside == "`":
+        return r"(?:[^`\\]|\\[\s\S]?)*(`)?"
+    if len(inside) == 3:
+        quote = inside[0]
+        return rf"(?:[^{quote}\\]|\\[\s\S]?|{quote}(?!{quote}{quote}))*({inside})?"
+    return rf"(?:[^{inside}\\\n]|\\[\s\S]?)*({inside}|(?=\n))?"
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What a text leaves open, and what it closes that it has not opened."""
+
+    open: tuple[str, ...] = ()
+    """Opening brackets, the innermost last."""
+    unmatched: tuple[tuple[int, str], ...] = ()
+    """Where something is closed, and what: an opening bracket, or quotes."""
+    inside: str = ""
+    """The quotes of the string that is open at the end, or "line" or "block" in a comment."""
+
+    @property
+    def all_open(self) -> tuple[str, ...]:
+        """As `open`, with the quotes of a string that is open."""
+        in_string = self.inside not in ("", "line", "block")
+        return (*self.open, self.inside) if in_string else self.open
+
+    @property
+    def num_loose(self) -> int:
+        """How much is not closed, or not opened."""
+        return len(self.all_open) + len(self.unmatched)
+
+    def num_loose_with(self, behind: Scanned) -> int:
+        """As `num_loose`, of this text and the one behind it, read inside what is open here."""
+        opened, loose = list(self.open), len(self.unmatched)
+        for _, what in behind.unmatched:
+            if opened and opened[-1] == what:
+                opened.pop()
+            elif what != self.inside:  # which ends the string that this text left open
+                loose += 1
+        return loose + len(opened) + len(behind.all_open)
+
+
+def scan(text: str, syntax: Syntax, inside: str = "") -> Scanned:
+    """Reads a text.
+
+    Args:
+        inside: what is open where it begins, as in `Scanned.inside`.
+    """
+    opened: list[str] = []
+    unmatched: list[tuple[int, str]] = []
+    at = 0
+    if inside:
+        found = _pattern(inside).match(text)
+        assert found is not None
+        if found.group(1) is None:
+            return Scanned((), (), inside)
+        at, end = found.end(), found.group(1)
+        if inside not in ("line", "block") and end:
+            unmatched.append((at - len(inside), inside))
+    for token in syntax.tokens.finditer(text, at):
+        kind, piece = token.lastgroup, token.group()
+        if kind == "bracket":
+            if piece not in OPENER_OF:
+                opened.append(piece)
+            elif OPENER_OF[piece] in opened:
+                while opened.pop() != OPENER_OF[piece]:
+                    pass
+            else:
+                unmatched.append((token.start(), OPENER_OF[piece]))
+        elif token.end() == len(text) and kind != "character":
+            index = syntax.tokens.groupindex[kind or ""]
+            if token.group(index + 1) is None:
+                return Scanned(tuple(opened), tuple(unmatched), _inside(kind or "", piece))
+    return Scanned(tuple(opened), tuple(unmatched), "")
+
+
+@cache
+def _pattern(inside: str) -> re.Pattern[str]:
+    return re.compile(_rest(inside))
+
+
+def _inside(kind: str, piece: str) -> str:
+    """Returns what is open after a string or comment that does not end."""
+    if not kind.startswith("string"):
+        return kind
+    return piece[:3] if piece[:3] == piece[0] * 3 else piece[0]
+
+
+@cache
+def syntax_of(language: Language | None) -> Syntax:
+    """Returns what is known of a language; of an unknown one, brackets and double quotes."""
+    if language is None:
+        return Syntax()
+    key = language.key
+    if key in _NO_CODE:
+        return Syntax(quotes="", brackets="")
+    slashes = language.line_comment == "//"
+    return Syntax(
+        line_comment=language.line_comment,
+        block_comments=slashes or key in ("css", "sql"),
+        quotes='"'
+        + ("'" if key in _QUOTES_OF_BOTH_KINDS or key == "rust" else "")
+        + ("`" if key in _BACKTICKS else ""),
+        triples=key in _TRIPLES,
+        # `case x)` of a shell closes what nothing opened
+        brackets="[]{}" if key in ("shell", "tcsh") else "()[]{}",
+        lifetimes=key == "rust",
+    )
