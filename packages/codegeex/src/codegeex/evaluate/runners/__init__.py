@@ -1,0 +1,1 @@
+"""How programs of each language are compiled, run and judged."""
