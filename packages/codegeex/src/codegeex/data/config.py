@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 
+from codegeex.fim import SENTINELS
 from codegeex.languages import find_language
+from glm_core.tokenizer.specials import SPECIAL_TOKENS
 
 INSTALLED_CODE = "installed-code"
 TRAIN_TOKENIZER = "train"
+_MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS) + len(SENTINELS)
 
 
 class SplitBy(StrEnum):
@@ -90,6 +93,12 @@ class PrepareConfig:
             _require(0 < getattr(self, name) < inf, name, self, "must be above 0")
         _require(self.min_bytes >= 0, "min_bytes", self, "must not be negative")
         _require(self.max_bytes > self.min_bytes, "max_bytes", self, "must be above min_bytes")
+        _require(
+            self.tokenizer != TRAIN_TOKENIZER or self.vocab_size >= _MIN_VOCAB_SIZE,
+            "vocab_size",
+            self,
+            f"must be at least {_MIN_VOCAB_SIZE}: 256 bytes and the special tokens",
+        )
         _require(self.workers >= 0, "workers", self, "must not be negative")
         self.languages = sorted({find_language(name).key for name in self.languages})
 

@@ -1,13 +1,16 @@
 """Files of folders: a walk in a fixed order that reads nothing.
 
 A repository is the nearest folder with .git, or else a folder of the source's first level. What
-a file's name, size and place tell is decided here, so that a large file costs one `stat`.
+a file's name, size and place tell is decided here, so that a large file costs one `stat`. In a
+git repository the files that git ignores are left out.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,8 @@ from codegeex.data.config import PrepareConfig
 from codegeex.data.filters import of_size
 from codegeex.data.reasons import Reason, Tally
 from codegeex.languages import language_of_path
+
+logger = logging.getLogger(__name__)
 
 RECORDS = (".jsonl", ".jsonl.gz")
 MARKUP = frozenset(
@@ -28,6 +33,7 @@ _VENDORED = frozenset(
     "3rdparty".split()
 )
 _TESTS = frozenset("test tests testing testdata test_data __tests__ spec specs idle_test".split())
+_GIT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +66,31 @@ def walk(
     licence: str = "",
     is_repository: bool = False,
 ) -> Iterator[SourceFile]:
-    """Files under a folder that are worth reading; the others are counted in `skipped`.
+    """Source files under a folder that are worth reading; the others are counted in `skipped`.
 
     Args:
         label: the repository's name where there is no folder for it.
         licence: what is known of all of them.
         is_repository: whether the whole folder is one repository.
     """
-    walk = _Walk(config, skipped, licence)
-    yield from walk.folder(str(folder), label, "", "", is_repository)
+    start = _Folder(str(folder), label, "", "", is_repository, None)
+    yield from _Walk(config, skipped, licence).folder(start)
+
+
+def record_files(folder: Path, label: str) -> list[SourceFile]:
+    """The .jsonl and .jsonl.gz files under a folder, in the order of their paths."""
+    found = sorted(path for path in folder.rglob("*.jsonl*") if path.name.endswith(RECORDS))
+    return [
+        SourceFile(
+            path=str(path),
+            name=path.relative_to(folder).as_posix(),
+            repository=label,
+            size=path.stat().st_size,
+            changed=path.stat().st_mtime_ns,
+        )
+        for path in found
+        if path.is_file()
+    ]
 
 
 def entry_file(
@@ -95,7 +117,9 @@ def entry_file(
         return None
     language = language_of_path(name)
     key = language.key if language else ""
-    reason = None if name.endswith(RECORDS) else _reason(key, place or name, status.st_size, config)
+    is_code = not name.endswith(RECORDS)
+    reason = of_name(place or name, key, config) if is_code else None
+    reason = reason or (of_size(status.st_size, config) if is_code else None)
     if reason:
         skipped.add(reason, status.st_size)
         return None
@@ -108,6 +132,24 @@ def entry_file(
         language=key,
         licence=licence,
     )
+
+
+def of_name(name: str, language: str, config: PrepareConfig) -> Reason | None:
+    """What a path and its language tell.
+
+    Args:
+        name: path with slashes.
+        language: key of the language; empty if it is unknown.
+    """
+    if not language:
+        return Reason.unknown_language
+    if language not in config.languages if config.languages else language in MARKUP:
+        return Reason.other_language
+    if not config.tests and is_test(name):
+        return Reason.test
+    if not config.vendored and not _VENDORED.isdisjoint(name.lower().split("/")[:-1]):
+        return Reason.vendored
+    return None
 
 
 def is_test(name: str) -> bool:
@@ -124,16 +166,30 @@ def is_test(name: str) -> bool:
     )
 
 
-def _reason(language: str, name: str, size: int, config: PrepareConfig) -> Reason | None:
-    if not language:
-        return Reason.unknown_language
-    if language not in config.languages if config.languages else language in MARKUP:
-        return Reason.other_language
-    if not config.tests and is_test(name):
-        return Reason.test
-    if not config.vendored and not _VENDORED.isdisjoint(name.lower().split("/")[:-1]):
-        return Reason.vendored
-    return of_size(size, config)
+@dataclass(frozen=True)
+class _Folder:
+    path: str
+    repository: str
+    prefix: str
+    """Its path in the repository, "" or with a slash at its end."""
+    place: str
+    """The same in the source."""
+    inside: bool
+    """Whether folders below belong to the repository."""
+    tracked: frozenset[str] | None
+    """Paths that git does not ignore, from the repository's folder on; None without git."""
+
+    def below(self, name: str) -> _Folder:
+        path, place = os.path.join(self.path, name), f"{self.place}{name}/"
+        if self.inside:
+            prefix = f"{self.prefix}{name}/"
+            return _Folder(path, self.repository, prefix, place, True, self.tracked)
+        return _Folder(path, f"{self.repository}/{name}", "", place, True, None)
+
+    def as_repository(self) -> _Folder:
+        """The same folder where it holds .git."""
+        name = f"{self.repository}/{self.prefix}".rstrip("/")
+        return _Folder(self.path, name, "", self.place, True, _not_ignored(self.path))
 
 
 @dataclass(frozen=True)
@@ -142,53 +198,52 @@ class _Walk:
     skipped: Tally
     licence: str
 
-    def folder(
-        self, path: str, repository: str, prefix: str, place: str, inside: bool
-    ) -> Iterator[SourceFile]:
-        """Files first, then folders, each in the order of their names.
-
-        Args:
-            prefix: path of the folder in its repository, "" or with a slash at its end.
-            place: the same in the source.
-            inside: whether folders below belong to `repository`.
-        """
+    def folder(self, folder: _Folder) -> Iterator[SourceFile]:
+        """Files first, then folders, each in the order of their names."""
         try:
-            with os.scandir(path) as found:
+            with os.scandir(folder.path) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError:
             self.skipped.add(Reason.unreadable, 0)
             return
-        if prefix and any(entry.name == ".git" for entry in entries):
-            repository, prefix = f"{repository}/{prefix.rstrip('/')}", ""
-        inside = inside or any(entry.name == ".git" for entry in entries)
-        folders = []
+        if any(entry.name == ".git" for entry in entries):
+            folder = folder.as_repository()
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry)
-            elif not entry.is_symlink() and not entry.name.startswith("."):
-                file = self._file(entry, repository, prefix, place)
-                if file:
-                    yield file
-        for entry in folders:
-            if entry.name.startswith(".") or entry.name in _NEVER:
-                continue
-            below = f"{place}{entry.name}/"
-            if inside:
-                yield from self.folder(
-                    entry.path, repository, f"{prefix}{entry.name}/", below, True
-                )
-            else:
-                yield from self.folder(entry.path, f"{repository}/{entry.name}", "", below, True)
+            if entry.is_file(follow_symlinks=False) and not entry.name.startswith("."):
+                yield from self._file(entry, folder)
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                if entry.name not in _NEVER:
+                    yield from self.folder(folder.below(entry.name))
 
-    def _file(
-        self, entry: os.DirEntry[str], repository: str, prefix: str, place: str
-    ) -> SourceFile | None:
-        return entry_file(
+    def _file(self, entry: os.DirEntry[str], folder: _Folder) -> Iterator[SourceFile]:
+        name = folder.prefix + entry.name
+        if folder.tracked is not None and name not in folder.tracked:
+            self.skipped.add(Reason.ignored, entry.stat(follow_symlinks=False).st_size)
+            return
+        if name.endswith(RECORDS):
+            self.skipped.add(Reason.unknown_language, entry.stat(follow_symlinks=False).st_size)
+            return
+        place = folder.place + entry.name
+        file = entry_file(
             entry.path,
-            prefix + entry.name,
-            repository,
+            name,
+            folder.repository,
             self.config,
             self.skipped,
             licence=self.licence,
-            place=place + entry.name,
+            place=place,
         )
+        if file:
+            yield file
+
+
+def _not_ignored(folder: str) -> frozenset[str] | None:
+    """Files of a git repository that git does not ignore; None where git cannot tell."""
+    command = ["git", "-C", folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        run = subprocess.run(command, capture_output=True, timeout=_GIT_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.info("git cannot tell which files of %s it ignores (%s)", folder, error)
+        return None
+    return frozenset(os.fsdecode(name) for name in run.stdout.split(b"\0") if name)

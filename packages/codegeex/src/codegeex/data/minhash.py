@@ -53,11 +53,11 @@ def signature(text: str) -> Signature:
     return lowest
 
 
-def shingles(text: str) -> NDArray[np.uint32]:
-    """Hashes of the 5-grams of words, one per place; a shorter text is one gram."""
+def shingles(text: str, num_words: int = NGRAM) -> NDArray[np.uint32]:
+    """Hashes of the n-grams of words, one per place; a shorter text is one gram."""
     words = _WORD.findall(text)
     hashes = np.fromiter(map(_words.__getitem__, words), dtype=np.uint64, count=len(words))
-    length = min(NGRAM, len(words))
+    length = min(num_words, len(words))
     if not length:
         return np.zeros(0, dtype=np.uint32)
     count = len(words) - length + 1

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -79,6 +80,11 @@ def _on_processes(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 progress.add(running.pop(future).megabytes)
                 future.result()
+    except BrokenProcessPool as error:
+        raise OSError(
+            "a process was ended from outside, perhaps for its memory: the same command goes on; "
+            "--workers 1 needs less memory"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

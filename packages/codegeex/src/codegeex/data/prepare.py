@@ -15,19 +15,23 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from codegeex.data.config import TRAIN_TOKENIZER, PrepareConfig, SplitBy
+from codegeex.data.contamination import load_benchmarks
 from codegeex.data.duplicates import Candidate, without_duplicates
 from codegeex.data.order import packing_order
 from codegeex.data.parts import Part, run_parts, write_whole
-from codegeex.data.read import Found, ReadPart, read_found, read_signatures, stretches
+from codegeex.data.read import Found, LeftOut, ReadPart, read_found, read_signatures, stretches
 from codegeex.data.reasons import EXPLAINED, Reason, Tally
 from codegeex.data.sources import Listing, list_sources
 from codegeex.data.tokens import Placed, TokenPart, read_text, token_parts, write_shard
+from codegeex.data.unpack import unpacked
 from codegeex.fim import SENTINELS
+from glm_core.checkpoint.files import sha256_of
 from glm_core.checkpoint.pretrained import EMBEDDED
 from glm_core.data.documents import HELDOUT, SPLITS, TRAIN, share_of, split_of
 from glm_core.data.prepare import MANIFEST, PreparedData, open_prepared, read_manifest
@@ -35,6 +39,7 @@ from glm_core.data.shards import FORMAT, VERSION
 from glm_core.tokenizer.byte_bpe import ByteBPETokenizer
 from glm_core.tokenizer.loading import load_tokenizer
 from glm_core.tokenizer.protocol import Tokenizer
+from glm_core.train.run_lock import run_lock
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +55,7 @@ class Chosen(NamedTuple):
     """Documents that stay, per split, in the order of the shards."""
 
     documents: dict[str, list[Placed]]
-    dropped: Tally
+    left_out: LeftOut
     split_by: str
 
 
@@ -60,63 +65,100 @@ def prepare_code(config: PrepareConfig) -> PreparedData:
     Raises:
         ValueError: for a source that is missing or malformed, when no document is left, or for a
             folder that holds something else.
-        OSError: if the folder cannot be written.
+        OSError: if the folder cannot be written, or a process was ended from outside.
     """
     out = Path(config.out).expanduser()
-    listing = list_sources(config)
+    partial = out.with_name(f"{out.name}.partial")
+    if config.decontaminate:
+        load_benchmarks(tuple(config.decontaminate))
     tokenizer = None if config.tokenizer == TRAIN_TOKENIZER else _named_tokenizer(config.tokenizer)
+    listing = list_sources(config)
+    if not listing.files:
+        raise _nothing_left(config, listing.skipped)
     key = _key(config, listing, tokenizer)
     if (out / MANIFEST).is_file():
-        return _there_already(out, key)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"--out {out} exists and was not made by codegeex prepare: name another")
-    partial = _partial_folder(out, key)
-    _make(config, listing, tokenizer, partial, key)
-    if out.is_dir():
-        out.rmdir()
-    (partial / "result").rename(out)
-    shutil.rmtree(partial)
+        return _there_already(out, partial, key)
+    _check_free(out, partial)
+    with _locked(out, partial):
+        _begin(partial, key)
+        try:
+            _make(config, listing, tokenizer, partial, key)
+        except ValueError:  # the sources must change, and nothing of this fits them then
+            shutil.rmtree(partial)
+            raise
+        if out.is_dir():
+            out.rmdir()
+        (partial / "result").rename(out)
+        shutil.rmtree(partial)
     return open_prepared(out)
 
 
-def _there_already(out: Path, key: str) -> PreparedData:
+def _there_already(out: Path, partial: Path, key: str) -> PreparedData:
     if read_manifest(out).get("key") != key:
         raise ValueError(
             f"--out {out} holds data from other settings or sources: name another folder, or "
             "delete it"
         )
     logger.info("%s is there already", out)
+    if _key_of(partial) == key:  # killed between the last two steps
+        shutil.rmtree(partial)
     return open_prepared(out)
 
 
-def _partial_folder(out: Path, key: str) -> Path:
-    """OUT.partial, emptied if it belongs to another call."""
-    partial = out.with_name(f"{out.name}.partial")
-    plan = partial / _PLAN
-    if partial.exists() and not plan.is_file() and any(partial.iterdir()):
-        raise ValueError(f"{partial} is in the way: it was not made by codegeex prepare")
-    if plan.is_file():
-        if json.loads(plan.read_bytes()).get("key") == key:
-            logger.info("going on in %s", partial)
-            return partial
+def _check_free(out: Path, partial: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out} exists and was not made by codegeex prepare: name another")
+    if partial.exists() and _key_of(partial) is None:
+        if not partial.is_dir() or any(path.name != ".lock" for path in partial.iterdir()):
+            raise ValueError(f"{partial} is in the way: it was not made by codegeex prepare")
+
+
+@contextmanager
+def _locked(out: Path, partial: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(run_lock(partial))
+        except ValueError as error:
+            if isinstance(error.__cause__, BlockingIOError):
+                raise ValueError(f"--out {out} is being made by another process") from error
+            raise ValueError(
+                f"--out {out} cannot be written ({error.__cause__}): choose another folder"
+            ) from error
+        yield
+
+
+def _begin(partial: Path, key: str) -> None:
+    """Empties the working folder if it belongs to another call."""
+    before = _key_of(partial)
+    if before == key:
+        logger.info("going on in %s", partial)
+    elif before is not None:
         logger.info("settings or sources have changed: starting anew in %s", partial)
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    write_whole(plan, {"key": key})
-    return partial
+        (partial / _PLAN).unlink()
+        for path in partial.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != ".lock":
+                path.unlink()
+    write_whole(partial / _PLAN, {"key": key})
+    for name in ("read", "tokens", "result"):
+        (partial / name).mkdir(exist_ok=True)
+
+
+def _key_of(partial: Path) -> str | None:
+    """What a working folder was begun for."""
+    plan = partial / _PLAN
+    return str(json.loads(plan.read_bytes())["key"]) if plan.is_file() else None
 
 
 def _make(
     config: PrepareConfig, listing: Listing, tokenizer: Tokenizer | None, partial: Path, key: str
 ) -> None:
-    for name in ("read", "tokens", "result"):
-        (partial / name).mkdir(exist_ok=True)
-    read = _read(config, listing, partial / "read")
+    read = _read(config, listing, partial)
     chosen = _choose(config, listing, read, partial / _CHOSEN)
-    begin = time.monotonic()
     tokenizer = _tokenizer(config, tokenizer, chosen.documents[TRAIN], partial)
-    logger.info("tokenizer of %d ids: %.1f s", tokenizer.vocab_size, time.monotonic() - begin)
     parts = _tokenise(config, chosen, partial)
+    begin = time.monotonic()
     result = partial / "result"
     tokenizer.save(result / "tokenizer")
     splits = {
@@ -134,17 +176,22 @@ def _make(
         "code": {
             "settings": _rules(config),
             "split_by": chosen.split_by,
-            "dropped": chosen.dropped.as_dict(),
+            "dropped": chosen.left_out.tally.as_dict(),
+            "contaminated": chosen.left_out.contaminated,
             "repositories": _repositories(chosen, listing),
         },
     }
     write_whole(result / MANIFEST, manifest)
+    _tell_speed("wrote", sum(int(row["bytes"]) for row in splits.values()) / 1e6, begin)
 
 
-def _read(config: PrepareConfig, listing: Listing, folder: Path) -> list[Path]:
+def _read(config: PrepareConfig, listing: Listing, partial: Path) -> list[Path]:
+    files = unpacked(listing.files, partial / "unpacked")
     parts = [
-        Part(work, folder / f"{number:05d}.json", sum(s.stop - s.start for s in work) / 1e6)
-        for number, work in enumerate(stretches(listing.files))
+        Part(
+            work, partial / "read" / f"{number:05d}.json", sum(s.stop - s.start for s in work) / 1e6
+        )
+        for number, work in enumerate(stretches(files))
     ]
     begin = time.monotonic()
     megabytes = run_parts("reading", ReadPart(config), parts, config.num_workers)
@@ -156,18 +203,15 @@ def _choose(config: PrepareConfig, listing: Listing, read: Sequence[Path], path:
     """Split, duplicates, order; written down, so that it is done once."""
     begin = time.monotonic()
     placed: list[Placed] = []
-    dropped = Tally(listing.skipped.as_dict())
+    left_out = LeftOut(Tally(listing.skipped.as_dict()))
     for done in read:
-        found, skipped = read_found(done)
+        found, of_part = read_found(done)
         placed.extend(Placed(done.with_suffix(".text"), item) for item in found)
-        dropped.merge(skipped)
+        left_out.merge(of_part)
     if not placed:
-        raise ValueError(f"no document is left of {', '.join(config.sources)}: {_told(dropped)}")
+        raise _nothing_left(config, left_out.tally)
     split_by = _split_by(config, placed)
-    if path.is_file():
-        kept: dict[str, list[int]] = json.loads(path.read_bytes())["kept"]
-        dropped.merge(Tally(json.loads(path.read_bytes())["dropped"]))
-    else:
+    if not path.is_file():
         splits = _splits(config, [item.found for item in placed], split_by)
         duplicates = Tally()
         kept = without_duplicates(
@@ -179,13 +223,14 @@ def _choose(config: PrepareConfig, listing: Listing, read: Sequence[Path], path:
             duplicates,
         )
         write_whole(path, {"kept": kept, "dropped": duplicates.as_dict()})
-        dropped.merge(duplicates)
         _tell_speed("compared", sum(item.found.size for item in placed) / 1e6, begin)
+    content = json.loads(path.read_bytes())
+    left_out.tally.merge(Tally(content["dropped"]))
     documents = {}
     for split in SPLITS:
-        members = [placed[index] for index in kept[split]]
+        members = [placed[index] for index in content["kept"][split]]
         documents[split] = [members[i] for i in packing_order([item.found for item in members])]
-    return Chosen(documents, dropped, str(split_by))
+    return Chosen(documents, left_out, str(split_by))
 
 
 def _signatures(read: Sequence[Path]) -> Iterator[Any]:
@@ -221,6 +266,7 @@ def _tokenizer(
     folder = partial / "tokenizer"
     if folder.is_dir():
         return load_tokenizer(folder)
+    begin = time.monotonic()
     temporary = partial / "tokenizer.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     tokenizer = given or ByteBPETokenizer.train(
@@ -228,6 +274,8 @@ def _tokenizer(
     )
     tokenizer.save(temporary)
     temporary.rename(folder)
+    seconds = time.monotonic() - begin
+    logger.info("tokenizer of %d ids: %.1f s", tokenizer.vocab_size, seconds)
     return load_tokenizer(folder)
 
 
@@ -289,7 +337,14 @@ def _rules(config: PrepareConfig) -> dict[str, Any]:
 def _key(config: PrepareConfig, listing: Listing, tokenizer: Tokenizer | None) -> str:
     """Hash of everything that decides the result."""
     name = tokenizer.fingerprint() if tokenizer else TRAIN_TOKENIZER
-    parts = [FORMAT, VERSION, RULES_VERSION, _rules(config), listing.fingerprint(), name]
+    benchmarks = [sha256_of(Path(path).expanduser()) for path in config.decontaminate]
+    parts = [
+        (FORMAT, VERSION, RULES_VERSION),
+        _rules(config),
+        listing.fingerprint(),
+        name,
+        benchmarks,
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -298,13 +353,16 @@ def _named_tokenizer(name: str) -> Tokenizer:
 
 
 def _tell_speed(what: str, megabytes: float, begin: float) -> None:
-    seconds = time.monotonic() - begin
-    logger.info("%s %.1f MB in %.1f s (%.1f MB/s)", what, megabytes, seconds, megabytes / seconds)
+    seconds = max(time.monotonic() - begin, 1e-9)
+    if megabytes:
+        logger.info(
+            "%s %.1f MB in %.1f s (%.1f MB/s)", what, megabytes, seconds, megabytes / seconds
+        )
 
 
-def _told(dropped: Tally) -> str:
-    """Counts as a sentence."""
-    counts = dropped.as_dict()
-    return ", ".join(
-        f"{files} {EXPLAINED[Reason(name)]}" for name, (files, _) in counts.items()
-    ) or ("there is no file")
+def _nothing_left(config: PrepareConfig, skipped: Tally) -> ValueError:
+    counts = skipped.as_dict()
+    told = ", ".join(f"{files} {EXPLAINED[Reason(name)]}" for name, (files, _) in counts.items())
+    return ValueError(
+        f"no document is left of {', '.join(config.sources)}: {told or 'there is no source file'}"
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +18,14 @@ import numpy as np
 
 from codegeex.data import filters
 from codegeex.data.config import PrepareConfig
-from codegeex.data.files import SourceFile
+from codegeex.data.contamination import load_benchmarks
+from codegeex.data.files import SourceFile, of_name
 from codegeex.data.headers import forbids, without_notice
 from codegeex.data.imports import imported
 from codegeex.data.minhash import NUM_PERMUTATIONS, Signature, signature
 from codegeex.data.parts import write_whole
 from codegeex.data.reasons import Reason, Tally
-from codegeex.data.records import Record, read_record
-from codegeex.languages import find_language, language_of_path
+from codegeex.data.records import Record, records_between
 
 PART_BYTES = 4_000_000
 
@@ -63,6 +63,20 @@ class Found:
         return f"{self.repository}/{self.path}" if self.path else f"{self.repository}#{self.sha}"
 
 
+@dataclass
+class LeftOut:
+    """What was left out, and why."""
+
+    tally: Tally = field(default_factory=Tally)
+    contaminated: list[tuple[str, str]] = field(default_factory=list)
+    """Problem, and the document that holds it."""
+
+    def merge(self, other: LeftOut) -> None:
+        """Counts what another part left out."""
+        self.tally.merge(other.tally)
+        self.contaminated.extend(other.contaminated)
+
+
 def stretches(files: Sequence[SourceFile]) -> list[list[Stretch]]:
     """Parts of about 4 MB, in order."""
     parts: list[list[Stretch]] = []
@@ -88,102 +102,80 @@ class ReadPart:
 
     def __call__(self, part: Sequence[Stretch], done: Path) -> None:
         """Writes the three files of a part."""
-        skipped = Tally()
+        left_out = LeftOut()
         found: list[Found] = []
         signatures: list[Signature] = []
-        base = done.with_suffix("")
         at = 0
-        with base.with_suffix(".text").open("wb") as texts:
-            for record in self._records(part, skipped):
-                raw = (record.prompt + record.text).encode("utf-8", errors="replace")
+        with done.with_suffix(".text").open("wb") as texts:
+            for record in self._records(part, left_out):
+                raw = _bytes(record.prompt + record.text)
                 found.append(_found(record, at, len(raw)))
-                if not record.prompt and self.config.near_duplicates:
-                    signatures.append(signature(record.text))
-                else:
-                    signatures.append(np.zeros(NUM_PERMUTATIONS, dtype=np.uint32))
+                signatures.append(self._signature(record))
                 texts.write(raw)
                 at += len(raw)
-        np.array(signatures, dtype="<u4").tofile(base.with_suffix(".signatures"))
-        write_whole(done, {"found": [asdict(item) for item in found], "skipped": skipped.as_dict()})
+        np.array(signatures, dtype="<u4").tofile(done.with_suffix(".signatures"))
+        content = {
+            "found": [asdict(item) for item in found],
+            "skipped": left_out.tally.as_dict(),
+            "contaminated": left_out.contaminated,
+        }
+        write_whole(done, content)
 
-    def _records(self, part: Sequence[Stretch], skipped: Tally) -> Iterator[Record]:
+    def _records(self, part: Sequence[Stretch], left_out: LeftOut) -> Iterator[Record]:
         for stretch in part:
             if stretch.file.holds_records:
-                for record in _lines(stretch):
-                    kept = self._checked(record, skipped)
-                    if kept:
-                        yield kept
+                candidates = records_between(stretch.file, stretch.start, stretch.stop)
             else:
-                record_or_none = self._file(stretch.file, skipped)
-                if record_or_none:
-                    yield record_or_none
+                candidates = _whole_file(stretch.file, left_out.tally)
+            for record, size in candidates:
+                kept = self._judged(record, size)
+                if kept is Reason.contaminated:
+                    left_out.contaminated.append((self._problem(record), record.name))
+                if isinstance(kept, Reason):
+                    left_out.tally.add(kept, size)
+                else:
+                    yield kept
 
-    def _file(self, file: SourceFile, skipped: Tally) -> Record | None:
-        try:
-            raw = Path(file.path).read_bytes()
-        except OSError:
-            skipped.add(Reason.unreadable, file.size)
-            return None
-        text = filters.decode(raw)
-        if isinstance(text, Reason):
-            skipped.add(text, file.size)
-            return None
-        record = Record(
-            text=text,
-            repository=file.repository,
-            path=file.name,
-            language=file.language,
-            licence=file.licence,
-        )
-        return self._passed(record, file.size, skipped)
-
-    def _checked(self, record: Record, skipped: Tally) -> Record | None:
-        """A record of a .jsonl file: its size and language were not known before."""
-        size = len(record.text.encode("utf-8", errors="replace"))
-        if not record.prompt:
-            reason = filters.of_size(size, self.config)
-            if (
-                not reason
-                and self.config.languages
-                and record.language not in self.config.languages
-            ):
-                reason = Reason.other_language
+    def _judged(self, record: Record, size: int) -> Record | Reason:
+        """The record as it goes on, or why it does not."""
+        if record.path or record.language or self.config.languages:
+            reason = of_name(record.path, record.language, self.config)
             if reason:
-                skipped.add(reason, size)
-                return None
-            return self._passed(record, size, skipped)
+                return reason
+        if not record.prompt:
+            reason = filters.of_size(size, self.config) or filters.of_text(record.text, self.config)
+            if not reason and not self.config.copyleft and forbids(record.text):
+                reason = Reason.licence
+            if reason:
+                return reason
+            record = self._cleaned(record)
         if not record.text.strip():
-            skipped.add(Reason.too_small, size)
-            return None
-        return record
+            return Reason.too_small
+        return Reason.contaminated if self._problem(record) else record
 
-    def _passed(self, record: Record, size: int, skipped: Tally) -> Record | None:
-        reason = filters.of_text(record.text, self.config)
-        if not reason and not self.config.copyleft and forbids(record.text):
-            reason = Reason.licence
-        if reason:
-            skipped.add(reason, size)
-            return None
-        text = record.text
-        if not self.config.licence_headers:
-            text = without_notice(text)
-        text = text.strip("\n")
-        if not text.strip():
-            skipped.add(Reason.too_small, size)
-            return None
-        return Record(
-            text=text + "\n",
-            repository=record.repository,
-            path=record.path,
-            language=record.language,
-            licence=record.licence,
-        )
+    def _cleaned(self, record: Record) -> Record:
+        text = record.text if self.config.licence_headers else without_notice(record.text)
+        return replace(record, text=text.strip("\n") + "\n")
+
+    def _problem(self, record: Record) -> str:
+        if not self.config.decontaminate:
+            return ""
+        benchmarks = load_benchmarks(tuple(self.config.decontaminate))
+        return benchmarks.problem_in(f"{record.prompt}\n{record.text}")
+
+    def _signature(self, record: Record) -> Signature:
+        if record.prompt or not self.config.near_duplicates:
+            return np.zeros(NUM_PERMUTATIONS, dtype=np.uint32)
+        return signature(record.text)
 
 
-def read_found(done: Path) -> tuple[list[Found], Tally]:
+def read_found(done: Path) -> tuple[list[Found], LeftOut]:
     """What a finished part says of its documents, and of what was left out."""
     content = json.loads(done.read_bytes())
-    return [Found(**item) for item in content["found"]], Tally(content["skipped"])
+    contaminated = [(problem, name) for problem, name in content["contaminated"]]
+    return [Found(**item) for item in content["found"]], LeftOut(
+        Tally(content["skipped"]), contaminated
+    )
 
 
 def read_signatures(done: Path) -> Signature:
@@ -192,67 +184,41 @@ def read_signatures(done: Path) -> Signature:
     return raw.astype(np.uint32, copy=False).reshape(-1, NUM_PERMUTATIONS)
 
 
+def _whole_file(file: SourceFile, skipped: Tally) -> Iterator[tuple[Record, int]]:
+    """One record, or none after the file was counted."""
+    try:
+        raw = Path(file.path).read_bytes()
+    except OSError:
+        skipped.add(Reason.unreadable, file.size)
+        return
+    text = filters.decode(raw)
+    if isinstance(text, Reason):
+        skipped.add(text, len(raw))
+        return
+    record = Record(
+        text=text,
+        repository=file.repository,
+        path=file.name,
+        language=file.language,
+        licence=file.licence,
+    )
+    yield record, len(raw)
+
+
 def _found(record: Record, start: int, size: int) -> Found:
-    prompt = record.prompt.encode("utf-8", errors="replace")
-    same = " ".join((record.prompt + "\0" + record.text).split())
+    same = " ".join(f"{record.prompt}\0{record.text}".split())
     return Found(
         repository=record.repository,
         path=record.path,
         language=record.language,
         licence=record.licence,
-        sha=hashlib.sha256(same.encode("utf-8", errors="replace")).hexdigest()[:32],
+        sha=hashlib.sha256(_bytes(same)).hexdigest()[:32],
         start=start,
         size=size,
-        prompt_size=len(prompt),
+        prompt_size=len(_bytes(record.prompt)),
         imports=imported(record.text, record.language),
     )
 
 
-def _lines(stretch: Stretch) -> Iterator[Record]:
-    """Records whose lines begin inside a stretch."""
-    file = stretch.file
-    with open(file.path, "rb") as stream:
-        if stretch.start:
-            stream.seek(stretch.start - 1)
-            stream.readline()  # the rest of a line that another part reads
-        while stream.tell() < stretch.stop:
-            at = stream.tell()
-            line = stream.readline()
-            if not line.strip():
-                continue
-            try:
-                record = read_record(line, "")
-            except ValueError:
-                record = read_record(line, f"{file.name}:{_line_number(file.path, at)}")
-            yield _named(record, file)
-
-
-def _named(record: Record, file: SourceFile) -> Record:
-    language = language_of_path(record.path) if record.path else None
-    key = language.key if language else ""
-    if record.language:
-        try:
-            key = find_language(record.language).key
-        except ValueError:
-            key = ""
-    return Record(
-        text=record.text.replace("\r\n", "\n"),
-        prompt=record.prompt.replace("\r\n", "\n"),
-        repository=record.repository or file.repository,
-        path=record.path,
-        language=key,
-        licence=record.licence or file.licence,
-    )
-
-
-def _line_number(path: str, at: int) -> int:
-    """Number of the line that begins at byte `at`, from 1."""
-    number = 1
-    with open(path, "rb") as stream:
-        while at > 0:
-            block = stream.read(min(at, 1 << 20))
-            if not block:
-                break
-            number += block.count(b"\n")
-            at -= len(block)
-    return number
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", errors="replace")

@@ -10,6 +10,7 @@ class Reason(StrEnum):
     """Why a file is left out; the names are those of the report."""
 
     unreadable = "unreadable"
+    ignored = "ignored"
     unknown_language = "unknown_language"
     other_language = "other_language"
     test = "test"
@@ -31,6 +32,7 @@ class Reason(StrEnum):
 
 EXPLAINED: dict[Reason, str] = {
     Reason.unreadable: "could not be read",
+    Reason.ignored: "ignored by git",
     Reason.unknown_language: "name tells no language",
     Reason.other_language: "language not asked for",
     Reason.test: "test",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codegeex.data.config import INSTALLED_CODE, PrepareConfig
-from codegeex.data.files import RECORDS, SourceFile, entry_file, walk
+from codegeex.data.files import RECORDS, SourceFile, entry_file, record_files, walk
 from codegeex.data.installed import installed_files, installed_packages
 from codegeex.data.reasons import Tally
 from codegeex.languages import language_of_path
@@ -34,7 +34,6 @@ class Listing:
             "files": len(rows),
             "bytes": sum(file.size for file in self.files),
             "listing_sha256": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
-            "versions": self.versions,
         }
 
 
@@ -50,26 +49,25 @@ def list_sources(config: PrepareConfig) -> Listing:
             listing.files.extend(installed_files(config, listing.skipped))
             packages = [package for package in installed_packages() if package.permissive]
             listing.versions |= {package.name: package.version for package in packages}
-            continue
-        path = Path(source).expanduser()
-        if not path.exists():
-            raise ValueError(
-                f"source {source!r} does not exist: name a folder of code, a .jsonl or .jsonl.gz "
-                f"file, or {INSTALLED_CODE}"
-            )
-        label = path.resolve().name
-        if path.is_dir():
-            listing.files.extend(walk(path, label, config, listing.skipped))
         else:
-            listing.files.extend(_single(path, config, listing.skipped))
+            listing.files.extend(_named(source, config, listing.skipped))
     return listing
 
 
-def _single(path: Path, config: PrepareConfig, skipped: Tally) -> list[SourceFile]:
+def _named(source: str, config: PrepareConfig, skipped: Tally) -> list[SourceFile]:
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise ValueError(
+            f"source {source!r} does not exist: name a folder of code, a .jsonl or .jsonl.gz "
+            f"file, or {INSTALLED_CODE}"
+        )
+    label = path.resolve().name
+    if path.is_dir():
+        return list(walk(path, label, config, skipped)) or record_files(path, label)
     if not path.name.endswith(RECORDS) and language_of_path(path.name) is None:
         raise ValueError(
-            f"source {str(path)!r}: its ending tells no programming language; name a source file, "
-            "a folder, or a .jsonl or .jsonl.gz file"
+            f"source {source!r}: its name tells no programming language; name a source file, a "
+            "folder, or a .jsonl or .jsonl.gz file"
         )
     file = entry_file(str(path), path.name, path.resolve().parent.name, config, skipped)
     return [file] if file else []
