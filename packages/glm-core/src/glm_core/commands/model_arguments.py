@@ -28,12 +28,16 @@ class _Named(argparse.Action):
 
 
 def add_model_arguments(
-    parser: argparse.ArgumentParser, default: str | None = None, several: bool = False
+    parser: argparse.ArgumentParser,
+    default: str | None = None,
+    several: bool = False,
+    prefix_flag: str = "--prefix",
 ) -> None:
     """Declare the flags; without `default` a model must be named.
 
     Args:
         several: whether `--model` may be repeated and may give names, `name=path`: a list then.
+        prefix_flag: of the prefix encoder, where the command calls something else a prefix.
     """
     known: Any = [default] if several and default is not None else default
     said = "" if default is None else f" (default: {default})"
@@ -81,7 +85,10 @@ def add_model_arguments(
         help="that must fit, prompt and answer (what the model has, or as many as fit)",
     )
     loading.add_argument(
-        "--prefix", metavar="FILE", help="prefix encoder tuned for the model (P-tuning v2)"
+        prefix_flag,
+        dest="prefix_encoder",
+        metavar="FILE",
+        help="prefix encoder tuned for the model (P-tuning v2)",
     )
     loading.add_argument(
         "--attention",
@@ -135,7 +142,7 @@ def load_named_model(args: argparse.Namespace) -> NamedModel:
         format=args.source_format,
         tokenizer_kind=args.tokenizer_kind,
         reference_numerics=args.reference_numerics,
-        prefix=args.prefix,
+        prefix=args.prefix_encoder,
         prompt_activation_bits=8 if args.fast_prompts else 15,
         on_plan=plans.append,
     )
