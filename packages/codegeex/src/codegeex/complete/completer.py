@@ -10,6 +10,7 @@ from codegeex.complete.healing import half_token
 from codegeex.complete.line_endings import LF, line_ending, to_lf
 from codegeex.complete.options import Options
 from codegeex.complete.pending import Pending
+from codegeex.complete.prefix_only import prefix_only_ids
 from codegeex.complete.raw_prompt import hole_of_text, text_ids
 from codegeex.complete.rules import Rule
 from codegeex.complete.shaper import Shaper, Trim
@@ -22,6 +23,7 @@ from glm_core.infer.blanks import ids_prompt
 from glm_core.infer.engine import Engine, EngineRequest
 from glm_core.infer.sampling import SamplingConfig
 from glm_core.tokenizer.protocol import Tokenizer
+from glm_core.tokenizer.specials import EOS
 
 
 class Completer:
@@ -29,7 +31,8 @@ class Completer:
 
     Args:
         engine: answers the requests; others may use it too.
-        format: how the model was taught to fill in.
+        format: how the model was taught to fill in; None: it was not, and only goes on from the
+            prefix.
         name: of the model.
         heals: whether the prompt's last tokens are taken back where they may be half a token.
 
@@ -37,7 +40,9 @@ class Completer:
         ValueError: the model is no causal one.
     """
 
-    def __init__(self, engine: Engine, format: FimFormat, name: str, heals: bool = True) -> None:
+    def __init__(
+        self, engine: Engine, format: FimFormat | None, name: str, heals: bool = True
+    ) -> None:
         if engine.layout.has_blanks:
             raise ValueError(
                 f"{name} fills blanks of its own kind and is no code model: use one that was "
@@ -50,8 +55,9 @@ class Completer:
         self.context = engine.max_request_tokens
         """Tokens that prompt and completion may take together."""
         self._heals = heals
+        stops = (EOS,) if format is None else format.stops
         self._stop_ids = [
-            self.tokenizer.token_id(name) for name in format.stops if self.tokenizer.has(name)
+            self.tokenizer.token_id(name) for name in stops if self.tokenizer.has(name)
         ]
 
     def submit(self, hole: Hole, options: Options) -> Pending:
@@ -100,7 +106,10 @@ class Completer:
         return self.submit(hole, Options(max_new_tokens=0))
 
     def _hole_ids(self, hole: Hole, options: Options) -> list[int]:
-        return fim_ids(hole, self.format, self.tokenizer, self._room(options))
+        room = self._room(options)
+        if self.format is not None:
+            return fim_ids(hole, self.format, self.tokenizer, room)
+        return prefix_only_ids(hole, self.tokenizer, room)
 
     def _room(self, options: Options) -> int:
         """Tokens of the longest prompt: at least half of the context."""

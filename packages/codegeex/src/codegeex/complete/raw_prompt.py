@@ -9,7 +9,7 @@ from codegeex.hole import Hole
 from glm_core.tokenizer.protocol import Tokenizer
 
 
-def text_ids(prompt: str, format: FimFormat, tokenizer: Tokenizer) -> list[int]:
+def text_ids(prompt: str, format: FimFormat | None, tokenizer: Tokenizer) -> list[int]:
     """Returns the tokens of a prompt in which the format's special tokens are written out.
 
     Raises:
@@ -17,7 +17,8 @@ def text_ids(prompt: str, format: FimFormat, tokenizer: Tokenizer) -> list[int]:
     """
     if not prompt:
         raise ValueError("the prompt is empty: give it some text")
-    names = {name for name in (*format.marks, *format.stops) if tokenizer.has(name)}
+    marks = () if format is None else (*format.marks, *format.stops)
+    names = {name for name in marks if tokenizer.has(name)}
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     ids: list[int] = []
     for piece in re.split(f"({pattern})", prompt) if pattern else [prompt]:
@@ -28,8 +29,10 @@ def text_ids(prompt: str, format: FimFormat, tokenizer: Tokenizer) -> list[int]:
     return ids
 
 
-def hole_of_text(prompt: str, format: FimFormat) -> Hole | None:
+def hole_of_text(prompt: str, format: FimFormat | None) -> Hole | None:
     """Returns the prefix and suffix of a prompt in this format, or None if it is not one."""
+    if format is None:
+        return None
     before = {
         after: mark.name
         for mark, after in zip(format.parts, format.parts[1:], strict=False)
