@@ -1,6 +1,7 @@
 """Programs that run in a sandbox: what they give, and what ends them."""
 
 import os
+import signal
 import sys
 from dataclasses import replace
 
@@ -53,6 +54,11 @@ def test_output_is_whole_when_it_is_longer_than_a_pipe_holds(sandbox):
 def test_signal_is_a_negative_status_when_it_ends_a_program(sandbox):
     result = run(sandbox, "import os; os.kill(os.getpid(), 11)")
     assert (result.status, result.stopped) == (-11, "")
+
+
+def test_file_that_grows_too_large_ends_a_program_when_it_leaves_signals_alone(sandbox):
+    result = sandbox.run(["/bin/sh", "-c", "exec head -c 3000000 /dev/zero > large"])
+    assert (result.status, result.stopped) == (-signal.SIGXFSZ, "")
 
 
 def test_second_program_finds_the_files_of_the_first_when_both_run_in_one_sandbox(sandbox):

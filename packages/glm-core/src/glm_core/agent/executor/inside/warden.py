@@ -144,6 +144,8 @@ class Warden:
         """Turns this forked process into the kernel or a program; does not return."""
         try:
             os.setsid()
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and so would it
+                signal.signal(number, signal.SIG_DFL)
             null = os.open(os.devnull, os.O_RDONLY)
             for target, source in enumerate((null, *outputs)):
                 os.dup2(source, target)
