@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx2
 import pytest
@@ -15,15 +13,15 @@ import torch
 from fastapi import FastAPI
 
 from codegeex.complete import Completer
-from codegeex.fim import SENTINELS, format_of
+from codegeex.fim import format_of
 from codegeex.serve.app import create_code_app
+from codegeex.testing import tiny_code_model
 from glm_core.chat.transcript import format_or_transcript
 from glm_core.infer.engine import Engine, EngineConfig
-from glm_core.model import GenerationLayout, Position, Transformer, TransformerConfig
+from glm_core.model import Transformer
 from glm_core.serve.config import ServeConfig
 from glm_core.serve.models import ServedModel
 from glm_core.serve.process import Server, bind, url_of
-from glm_core.tokenizer import ByteBPETokenizer
 
 NAME = "tiny-code"
 CONTEXT = 512
@@ -61,21 +59,9 @@ def running(app: FastAPI, config: ServeConfig) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     torch.set_num_threads(1)
-    texts = [inspect.getsource(textwrap), "größe 你好 🙂\n    return x\n"] * 4
-    tokenizer = ByteBPETokenizer.train(texts, 900, SENTINELS)
-    model = Transformer(
-        TransformerConfig(
-            vocab_size=tokenizer.vocab_size,
-            hidden_size=32,
-            num_layers=2,
-            num_heads=2,
-            max_position_embeddings=CONTEXT,
-            position=Position.rope,
-            generation_layout=GenerationLayout.causal,
-            init_std=0.3,
-        )
-    )
-    model.init_weights(1)
+    alike, tokenizer = tiny_code_model(context=CONTEXT)
+    model = Transformer(replace(alike.config, init_std=0.5))  # says other things than one letter
+    model.init_weights(0)
     config = EngineConfig(max_running=8, cache_bytes=1 << 24)
     with Engine(model, tokenizer, config=config) as made:
         yield made

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glm_core.commands.serve import add_serve_arguments, serve_models
+from glm_core.commands.serve import add_serve_arguments, named_models, serve_models
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -36,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     editors.add_argument(
         "--fim-format",
         metavar="NAME",
-        help="how the models were taught to fill in: spm, psm or codegeex4 (what their folders or "
-        "tokenizers tell)",
+        help="how the models were taught to fill in: spm, psm or codegeex4 (as each tells)",
     )
     editors.add_argument(
         "--keep-older",
@@ -63,34 +63,43 @@ def _app(
 ) -> FastAPI:
     from codegeex.serve.app import create_code_app
 
-    completers = completers_of(served, args.fim_format)
+    completers = completers_of(served, named_models(args.model), args.fim_format)
     return create_code_app(
         served, completers, config, workbench=workbench, newest_wins=not args.keep_older
     )
 
 
-def completers_of(served: Sequence[ServedModel], format_name: str | None) -> dict[str, Completer]:
-    """Returns what completes code, by name, for the models that were taught to fill in.
+def completers_of(
+    served: Sequence[ServedModel], paths: Mapping[str, str], format_name: str | None
+) -> dict[str, Completer]:
+    """Returns what completes code, by name, for the models that can.
 
     Args:
         served: models; their adapters have none of their own.
-        format_name: of all of them; None: what their tokenizers tell.
+        paths: where each was loaded from, by name.
+        format_name: of all of them; None: what each tells.
 
     Raises:
         ValueError: the format is unknown.
     """
     from codegeex.complete import Completer
-    from codegeex.fim import find_format, format_of
+    from codegeex.fim import find_format, read_format
+    from glm_core.checkpoint.pretrained import EMBEDDED
 
     found: dict[str, Completer] = {}
     for model in served:
-        if model.adapter:
+        if model.adapter or model.engine.layout.has_blanks:
             continue
-        try:
-            format = find_format(format_name) if format_name else format_of(model.tokenizer)
-            found[model.name] = Completer(model.engine, format, model.name)
-        except ValueError as error:
-            logger.warning("%s completes no code: %s", model.name, error)
+        path = paths[model.name]
+        folder = EMBEDDED.get(path, Path(path))
+        told = read_format(folder, model.tokenizer)
+        format = find_format(format_name) if format_name else told
+        if format is None:
+            logger.warning(
+                "%s was not taught to fill in: it goes on from what is before the cursor",
+                model.name,
+            )
+        found[model.name] = Completer(model.engine, format, model.name)
     return found
 
 

@@ -13,6 +13,7 @@ from codegeex.fim import fim_ids
 from codegeex.hole import Hole
 from codegeex.serve import demo, llama_cpp, mistral, ollama, openai, plugin, refact, tabby, tgi
 from codegeex.serve.code import Code
+from codegeex.serve.plain_bodies import PlainBodies
 from codegeex.serve.shapes import SHAPES
 from glm_core.infer.blanks import Prompt, ids_prompt
 from glm_core.serve.app import create_app
@@ -44,18 +45,19 @@ def create_code_app(
 
     Args:
         served: the models; whoever opened their engines closes them.
-        completers: for those that were taught to fill in, by name.
+        completers: for those that complete code, by name.
         config: limits and keys.
         workbench: tools of the page.
         newest_wins: whether an automatic completion cancels what the same client asked for before.
 
     Raises:
-        ValueError: no model was taught to fill in, or two have the same name.
+        ValueError: no model completes code, or two have the same name.
     """
     by_engine = {id(completer.engine): completer for completer in completers.values()}
     models = [_with_code(one, by_engine.get(id(one.engine))) for one in served]
     app = create_app(models, config, ROUTERS, workbench, SHAPES, title="codegeex serve")
     app.state.code = Code(app.state.service, completers, newest_wins)
+    app.add_middleware(PlainBodies)
     return app
 
 
@@ -63,18 +65,19 @@ def _with_code(served: ServedModel, completer: Completer | None) -> ServedModel:
     """Lets core's addresses fill in too, with adapters as well, and read templates."""
     if completer is None:
         return served
-    room = served.context - served.context // 4
+    format, room = completer.format, served.context - served.context // 4
     """Tokens that a hole may take, so that there are some for the answer."""
 
     def infill(before: str, behind: str) -> Prompt:
+        assert format is not None
         hole = Hole(prefix=before, suffix=behind)
-        return prompt_of(fim_ids(hole, completer.format, served.tokenizer, room), before)
+        return prompt_of(fim_ids(hole, format, served.tokenizer, room), before)
 
     def continuation(text: str) -> Prompt:
-        return prompt_of(text_ids(text, completer.format, served.tokenizer), text)
+        return prompt_of(text_ids(text, format, served.tokenizer), text)
 
     def prompt_of(ids: list[int], text: str) -> Prompt:
         framed = served.layout.frame(ids, served.tokenizer)
         return replace(ids_prompt(framed, served.tokenizer, served.layout), text=text)
 
-    return replace(served, infill=infill, continuation=continuation)
+    return replace(served, infill=infill if format else None, continuation=continuation)

@@ -31,11 +31,11 @@ class Code:
 
     Args:
         service: the server's.
-        completers: by the names of models that were taught to fill in.
+        completers: by the names of models that complete code.
         newest_wins: whether an automatic completion cancels what the same client asked for before.
 
     Raises:
-        ValueError: no model was taught to fill in.
+        ValueError: no model does.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Code:
         if not self.models:
             names = ", ".join(model.name for model in service.models)
             raise ValueError(
-                f"no model here was taught to fill in code ({names}): serve one that was, such as "
-                "--model nano-code, or use `glm serve`"
+                f"no model here completes code ({names}): serve one that does, such as --model "
+                "nano-code, or use `glm serve`"
             )
         self._newest_wins = newest_wins
 

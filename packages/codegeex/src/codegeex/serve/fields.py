@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from codegeex.complete import Options
 from codegeex.languages import find_language, language_of_path
@@ -22,9 +22,17 @@ Stops = str | Annotated[list[str], Field(max_length=128, fail_fast=True)]
 
 
 class Lenient(BaseModel):
-    """A request by a protocol whose clients send fields that have no meaning here."""
+    """A request by a protocol whose clients send fields that have no meaning here, and nulls."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        """None is the same as leaving a field away."""
+        if not isinstance(given, Mapping):
+            return given
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class Sampled(Lenient):

@@ -60,13 +60,14 @@ class _Reply:
         return self._envelope.whole([choice], usage_data([completed.usage]))
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        yield self._chunk({"role": "assistant", "content": ""})
+        role = {"role": "assistant"}
         async with aclosing(self._answering.pieces()) as pieces:
             async for piece in pieces:
                 if piece.text:
-                    yield self._chunk({"content": piece.text})
+                    yield self._chunk(role | {"content": piece.text})
+                    role = {}
         completed = await self._answering.whole()
-        yield self._chunk({"content": ""}, best(completed).finish_reason)
+        yield self._chunk(role | {"content": ""}, best(completed).finish_reason)
         yield self._envelope.last(usage_data([completed.usage])) + DONE
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:

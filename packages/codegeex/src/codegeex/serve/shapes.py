@@ -66,6 +66,7 @@ SHAPES: dict[str, ErrorShape] = {
     "/": root,
     "/api/": ollama,
     "/completion": llama_cpp,
+    "/completions": llama_cpp,
     "/detokenize": llama_cpp,
     "/generate": tgi,
     "/generate_stream": tgi,

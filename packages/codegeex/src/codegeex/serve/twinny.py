@@ -49,7 +49,8 @@ async def complete(body: TwinnyRequest, request: Request) -> Response:
     model = code_of(request).named(body.model)
     given = body.options.model_dump(exclude_none=True)
     both = body.model_copy(update=given)
-    asked = Hole(prefix=both.prompt, suffix=both.suffix) if both.suffix else both.prompt
+    is_hole = both.suffix is not None
+    asked = Hole(prefix=both.prompt, suffix=both.suffix or "") if is_hole else both.prompt
     answering = await begin(request, model, asked, options_of(both, both.length, model))
     reply = _Reply(answering)
     if body.stream:

@@ -18,6 +18,7 @@ class CompletionRequest(LlamaRequest):
     prompt: str
 
 
+@router.post("/completions", include_in_schema=False)
 @router.post("/completion", summary="Go on with a text (llama.cpp)")
 async def completion(body: CompletionRequest, request: Request) -> Response:
     model = code_of(request).any(body.model)

@@ -54,10 +54,10 @@ async def show(body: ShowRequest, request: Request) -> JSONResponse:
     served = served_of(request, body.model)
     code = code_model_of(request, served)
     template, capabilities = "{{ .Prompt }}", ["completion"]
-    if code is not None:
+    format = None if code is None else code.completer.format
+    if format is not None:
         # Plugins offer to fill in where the template names the suffix.
-        fill = code.completer.format.template
-        template = "{{- if .Suffix }}" + fill + "{{- else }}{{ .Prompt }}{{- end }}"
+        template = "{{- if .Suffix }}" + format.template + "{{- else }}{{ .Prompt }}{{- end }}"
         capabilities.append("insert")
     capabilities += [name for name in ("tools",) if served.abilities[name]]
     config = served.engine.model.config

@@ -46,7 +46,8 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     if not body.prompt and not body.suffix:
         return JSONResponse(_loaded(body))
     model = code_model_of(request, served)
-    if not body.suffix and not body.raw and served.chat_format.name != "transcript":
+    is_hole = bool(body.suffix) or (body.suffix is not None and not body.raw)
+    if not is_hole and not body.raw and served.chat_format.name != "transcript":
         return await _as_chat(body, request)
     if model is None:
         raise BadField("model", f"{served.name!r} does not complete code: ask it at /api/chat")
@@ -54,7 +55,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
         raise BadField("format", "goes with chats only: leave it away, or ask at /api/chat")
     # A prompt alone can be a template that the plugin filled in; between two texts nothing is.
     prompt = body.prompt or ""
-    asked = Hole(prefix=prompt, suffix=body.suffix) if body.suffix else prompt
+    asked = Hole(prefix=prompt, suffix=body.suffix or "") if is_hole else prompt
     options = options_of(
         body.options, body.options.num_predict, model, default_tokens=DEFAULT_TOKENS
     )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Request
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from codegeex.serve.code import CodeModel, code_of
 from codegeex.serve.fields import Count, Lenient, Sampled
@@ -37,16 +37,6 @@ class OllamaRequest(Lenient):
     options: OllamaOptions = Field(default_factory=lambda: OllamaOptions.model_validate({}))
     format: str | dict[str, Any] | None = Field(None, description="json, or a schema (chats)")
     keep_alive: float | str | None = Field(None, description="Without effect: models stay")
-
-    @field_validator("options", mode="before")
-    @classmethod
-    def _none_is_nothing(cls, value: Any) -> Any:
-        return {} if value is None else value
-
-    @field_validator("stream", mode="before")
-    @classmethod
-    def _none_is_true(cls, value: Any) -> Any:
-        return True if value is None else value
 
 
 def served_of(request: Request, name: str) -> ServedModel:
