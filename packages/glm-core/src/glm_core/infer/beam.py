@@ -71,15 +71,16 @@ def _expand(
 ) -> list[tuple[int, Hypothesis]]:
     """Returns the best continuations by one token with their parents' rows, best first."""
     logprobs_RV = logits_RV.detach().float().log_softmax(dim=-1).cpu()
+    scores_RV = _among_tokens(logprobs_RV, answer.sampler.num_ids)
     totals_RV = torch.stack(
         [
             hypothesis.total
             + torch.from_numpy(
                 answer.sampler.restrict(
-                    logprobs_V, [*answer.seen_ids, *hypothesis.tokens], len(hypothesis.tokens)
+                    scores_V, [*answer.seen_ids, *hypothesis.tokens], len(hypothesis.tokens)
                 )
             )
-            for hypothesis, logprobs_V in zip(running, logprobs_RV.numpy(), strict=True)
+            for hypothesis, scores_V in zip(running, scores_RV.numpy(), strict=True)
         ]
     )
     # Enough that num_beams remain when every beam's stop tokens come out on top.
@@ -94,6 +95,14 @@ def _expand(
             new = Hypothesis((*old.tokens, token), (*old.logprobs, logprob), total)
             candidates.append((row, new))
     return candidates
+
+
+def _among_tokens(logprobs_RV: Tensor, num_ids: int | None) -> Tensor:
+    """Log-probabilities given that it is a token: what the padding rows of the head have must not
+    decide between hypotheses."""
+    if num_ids is None or num_ids >= logprobs_RV.shape[-1]:
+        return logprobs_RV
+    return logprobs_RV - logprobs_RV[:, :num_ids].logsumexp(dim=-1, keepdim=True)
 
 
 def _has_ended(hypothesis: Hypothesis, answer: Answer) -> bool:
