@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -11,41 +9,28 @@ import torch
 from torch import Tensor
 
 from codegeex.complete import Completer
-from codegeex.fim import SENTINELS, format_of
+from codegeex.fim import format_of
+from codegeex.testing import tiny_code_model, tiny_code_tokenizer
 from glm_core.infer.beginning import BeginningState
 from glm_core.infer.choose_rows import Turn
 from glm_core.infer.engine import Engine, EngineConfig, scheduler
 from glm_core.infer.logprobs import TokenLogprob
 from glm_core.infer.sampling import Sampler
-from glm_core.model import GenerationLayout, Position, Transformer, TransformerConfig
+from glm_core.model import Transformer
 from glm_core.tokenizer import ByteBPETokenizer
 
 Script = Callable[[Sequence[str]], None]
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> ByteBPETokenizer:
-    """Learnt from the source of a module of the standard library."""
-    lines = inspect.getsource(textwrap)
-    return ByteBPETokenizer.train([lines, "größe 你好 🙂\n    return x\n"] * 4, 900, SENTINELS)
+def model() -> Transformer:
+    torch.set_num_threads(1)
+    return tiny_code_model()[0]
 
 
 @pytest.fixture(scope="session")
-def model(tokenizer: ByteBPETokenizer) -> Transformer:
-    torch.set_num_threads(1)
-    config = TransformerConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=32,
-        num_layers=2,
-        num_heads=2,
-        max_position_embeddings=256,
-        position=Position.rope,
-        generation_layout=GenerationLayout.causal,
-        init_std=0.3,
-    )
-    built = Transformer(config)
-    built.init_weights(1)
-    return built.eval()
+def tokenizer() -> ByteBPETokenizer:
+    return tiny_code_tokenizer()
 
 
 @pytest.fixture

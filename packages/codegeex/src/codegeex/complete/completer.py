@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from codegeex.complete.fit import rules_for, stop_words
 from codegeex.complete.healing import half_token
-from codegeex.complete.line_endings import LF, line_ending, to_lf
+from codegeex.complete.line_endings import LF, with_lf
 from codegeex.complete.options import Options
 from codegeex.complete.pending import Pending
 from codegeex.complete.prefix_only import prefix_only_ids
@@ -69,9 +69,7 @@ class Completer:
             EngineDraining: the engine takes nothing new.
             EngineFailed: the engine has stopped.
         """
-        hole = visible(hole, self.context)
-        ending = line_ending(hole.prefix, hole.suffix)
-        hole = replace(hole, prefix=to_lf(hole.prefix), suffix=to_lf(hole.suffix))
+        hole, ending = with_lf(visible(hole, self.context))
         half = half_token(hole.prefix, self.tokenizer) if self._heals else ""
         ids = self._hole_ids(replace(hole, prefix=hole.prefix.removesuffix(half)), options)
         rules, trims = rules_for(hole, options)
@@ -87,13 +85,12 @@ class Completer:
             ValueError: the request can never be answered: it says why.
             EngineError: as `submit`.
         """
-        ids = text_ids(prompt, self.format, self.tokenizer)
-        ids = ids[-self._room(options) :]
+        ids, room = text_ids(prompt, self.format, self.tokenizer), self._room(options)
         hole = None if options.raw else hole_of_text(prompt, self.format)
         if hole is None:
-            return self._ask(ids, replace(options, raw=True), stop_words(options), (), "", LF)
-        ending = line_ending(hole.prefix, hole.suffix)
-        hole = replace(hole, prefix=to_lf(hole.prefix), suffix=to_lf(hole.suffix))
+            return self._ask(ids[-room:], options, stop_words(options), (), "", LF)
+        hole, ending = with_lf(visible(hole, self.context))
+        ids = ids if len(ids) <= room else self._hole_ids(hole, options)
         return self._ask(ids, options, *rules_for(hole, options), "", ending)
 
     def warm(self, hole: Hole) -> Pending:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+
+from codegeex.hole import Hole
 
 LF, CRLF, CR = "\n", "\r\n", "\r"
 _ANY = re.compile(r"\r\n|\n|\r")
@@ -27,6 +30,16 @@ def line_ending(prefix: str, suffix: str = "") -> str:
 def to_lf(text: str) -> str:
     """Returns the text with every line ended by LF."""
     return text if CR not in text else text.replace(CRLF, LF).replace(CR, LF)
+
+
+def with_lf(hole: Hole) -> tuple[Hole, str]:
+    """Returns the hole with every line ended by LF, and what ended its file's lines."""
+    prefix, suffix = hole.prefix, hole.suffix
+    if prefix.endswith(CR) and suffix.startswith(LF):  # the cursor stands in a line ending
+        prefix, suffix = prefix[:-1], CR + suffix
+    references = tuple(replace(one, text=to_lf(one.text)) for one in hole.references)
+    lines = replace(hole, prefix=to_lf(prefix), suffix=to_lf(suffix), references=references)
+    return lines, line_ending(prefix, suffix)
 
 
 class ToLF:

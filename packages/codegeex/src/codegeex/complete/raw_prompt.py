@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-from codegeex.fim import FimFormat, Mark, Slot
+from codegeex.fim import MIDDLE, PREFIX, SENTINELS, SUFFIX, FimFormat, Slot
 from codegeex.hole import Hole
 from glm_core.tokenizer.protocol import Tokenizer
+
+_SENTINEL = re.compile("|".join(map(re.escape, SENTINELS)))
 
 
 def text_ids(prompt: str, format: FimFormat | None, tokenizer: Tokenizer) -> list[int]:
@@ -31,27 +33,12 @@ def text_ids(prompt: str, format: FimFormat | None, tokenizer: Tokenizer) -> lis
 
 def hole_of_text(prompt: str, format: FimFormat | None) -> Hole | None:
     """Returns the prefix and suffix of a prompt in this format, or None if it is not one."""
-    if format is None:
+    if format is None or MIDDLE not in prompt:
         return None
-    before = {
-        after: mark.name
-        for mark, after in zip(format.parts, format.parts[1:], strict=False)
-        if isinstance(mark, Mark)
-    }
-    marks = set(format.marks)
     found = {}
-    for slot in (Slot.prefix, Slot.suffix):
-        mark = before.get(slot) or before.get(Slot.path_line, "")
-        begin = prompt.find(mark)
-        if not mark or begin < 0:
+    for slot, mark in ((Slot.prefix, PREFIX), (Slot.suffix, SUFFIX)):
+        if slot not in format.parts or mark not in prompt:
             return None
-        begin += len(mark)
-        ends = [end for name in marks if (end := prompt.find(name, begin)) >= 0]
-        if not ends and slot is not _last_slot(format):
-            return None
-        found[slot] = prompt[begin : min(ends, default=len(prompt))]
+        text = prompt.rpartition(mark)[2]
+        found[slot] = _SENTINEL.split(text, maxsplit=1)[0]
     return Hole(prefix=found[Slot.prefix], suffix=found[Slot.suffix])
-
-
-def _last_slot(format: FimFormat) -> Slot:
-    return Slot.prefix if format.suffix_first else Slot.suffix
