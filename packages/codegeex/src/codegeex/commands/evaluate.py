@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from codegeex.commands import evaluate_execute, evaluate_overview
+from codegeex.commands import evaluate_execute, evaluate_generate, evaluate_overview
 
 HELP = "HumanEval-X and infilling benchmarks; runs programs in a sandbox"
 EXAMPLE = """\
@@ -16,7 +16,7 @@ EXAMPLE = """\
   codegeex evaluate infilling held-out FOLDER --model nano-code
   codegeex evaluate execute samples.jsonl --problems humaneval_go.jsonl.gz --allow-execution"""
 
-_PARTS = (evaluate_execute,)
+_PARTS = (evaluate_generate, evaluate_execute)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codegeex.commands.evaluate_parts import add_part, add_problem_arguments
 from glm_core.cli import emit
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _KINDS = ("auto", "bubblewrap", "unshare", "unsafe-local")
 
 def add_parsers(parts: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declares the three."""
-    execute = _part(parts, "execute", "run a file of samples in a sandbox", _execute)
+    execute = add_part(parts, "execute", "run a file of samples in a sandbox", _execute)
     execute.add_argument(
         "samples", type=Path, help=".jsonl or .jsonl.gz with generation or completion"
     )
@@ -44,43 +45,14 @@ def add_parsers(parts: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _add_ks(execute)
     add_execution_arguments(execute)
 
-    score = _part(parts, "score", "pass@k of a file of results", _score)
+    score = add_part(parts, "score", "pass@k of a file of results", _score)
     score.add_argument("results", type=Path, help="what execute wrote")
     _add_ks(score)
 
     told = "prove on this machine that right answers pass and wrong ones fail"
-    check = _part(parts, "check", told, _check)
+    check = add_part(parts, "check", told, _check)
     add_problem_arguments(check)
     add_execution_arguments(check)
-
-
-def _part(
-    parts: argparse._SubParsersAction[argparse.ArgumentParser], name: str, told: str, do: Any
-) -> argparse.ArgumentParser:
-    parser = parts.add_parser(name, help=told, description=told[:1].upper() + told[1:] + ".")
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        default=argparse.SUPPRESS,  # the flag may stand before the subcommand, too
-        help="print one JSON object on stdout; logs on stderr",
-    )
-    parser.set_defaults(do=do)
-    return parser
-
-
-def add_problem_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares which problems."""
-    parser.add_argument(
-        "--problems",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="official .jsonl or .jsonl.gz of HumanEval-X; repeats (our own few problems)",
-    )
-    parser.add_argument(
-        "--language", action="append", default=[], help="only problems in this one; repeats (all)"
-    )
 
 
 def add_execution_arguments(parser: argparse.ArgumentParser) -> None:

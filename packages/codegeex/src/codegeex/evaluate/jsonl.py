@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 Row = dict[str, Any]
+_BLOCK = 1 << 16
 
 
 def read_rows(path: Path, may_be_cut: bool = False) -> Iterator[tuple[int, Row]]:
@@ -54,6 +55,22 @@ def field(row: Mapping[str, Any], name: str, where: str, default: str | None = N
     if not isinstance(value, str):
         raise ValueError(f"{where}: {name!r} is {value!r}, and must be a text")
     return value
+
+
+def cut_off_torn_line(path: Path) -> None:
+    """Removes a last line that a break has left without its end, so that rows can be added."""
+    with path.open("rb+") as file:
+        end = position = file.seek(0, io.SEEK_END)
+        while position > 0:
+            start = max(0, position - _BLOCK)
+            file.seek(start)
+            found = file.read(position - start).rfind(b"\n")
+            if found >= 0:
+                position = start + found + 1
+                break
+            position = start
+        if position < end:
+            file.truncate(position)
 
 
 def append_row(file: TextIO, row: Mapping[str, Any]) -> None:
