@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from codegeex.complete.place import Place, indent_of
@@ -19,7 +19,7 @@ _CONTROL = frozenset(
 """Words that begin a block which other lines may follow in the block around it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """A line that a completion wrote, or went on with, and that is not blank."""
 
@@ -51,22 +51,24 @@ class Line:
         return self.text.rstrip().endswith(opener) and found.group(1) not in _CONTROL
 
 
-def lines_of(text: str, before: str) -> Iterator[Line]:
-    """Yields the lines of a completion that are not blank.
+@lru_cache(maxsize=16)
+def lines_of(text: str, before: str) -> tuple[Line, ...]:
+    """Returns the lines of a completion that are not blank.
 
     Args:
         before: the cursor's line before it.
     """
+    lines: list[Line] = []
     begin, after_blank = 0, False
     while begin <= len(text):
         found = text.find("\n", begin)
         end = len(text) if found < 0 else found
-        written = text[begin:end]
-        if written.strip():
-            whole = written if begin else before + written
-            yield Line(begin, end, whole, found >= 0, after_blank)
-        after_blank = not (written if begin else before + written).strip()
+        whole = text[begin:end] if begin else before + text[:end]
+        if text[begin:end].strip():
+            lines.append(Line(begin, end, whole, found >= 0, after_blank))
+        after_blank = not whole.strip()
         begin = end + 1
+    return tuple(lines)
 
 
 @dataclass(frozen=True)

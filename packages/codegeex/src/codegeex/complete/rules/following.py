@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from codegeex.complete.place import Place
 from codegeex.complete.rules.rule import Stop
@@ -71,7 +72,7 @@ class Following:
             return max(begin - 1, 0)
         return len(text.rstrip())
 
-    @property
+    @cached_property
     def _counts(self) -> bool:
         return _WORD.search(self.place.following) is not None
 

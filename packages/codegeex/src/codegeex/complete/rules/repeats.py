@@ -30,13 +30,13 @@ class Repeats:
 
     def look(self, text: str) -> Stop | None:
         """Finds the first circle."""
-        lines = list(lines_of(text, self.before))
+        lines = lines_of(text, self.before)
         stops = [*_circles([line for line in lines if line.is_whole]), *_stutters(lines)]
         return min(stops, key=lambda stop: (stop.at, stop.keep), default=None)
 
     def sure(self, text: str) -> int:
         """All but lines that go round for the second time."""
-        lines = list(lines_of(text, self.before))
+        lines = lines_of(text, self.before)
         begins = [_begin_of_run(lines, size) for size in range(1, _LONGEST_CYCLE + 1)]
         return min((begin for begin in begins if begin is not None), default=len(text.rstrip()))
 
