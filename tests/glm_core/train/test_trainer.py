@@ -256,6 +256,26 @@ def test_held_out_loss_is_logged_when_eval_every_is_set(tiny: ModuleType, tmp_pa
     assert with_eval == [4, 8, 9]
 
 
+STARTS = {"again": 1000, "other": 7}
+
+
+def test_held_out_losses_have_names_when_there_are_several(
+    tiny: ModuleType, tmp_path: Path
+) -> None:
+    tiny.tiny_trainer(
+        tmp_path,
+        eval_loader=lambda: tiny.batches(1000, 2),
+        more_eval_loaders={
+            "again": lambda: tiny.batches(1000, 2),
+            "other": lambda: tiny.batches(7, 2),
+        },
+        max_steps=2,
+        eval_every=2,
+    ).fit()
+    row = rows(tmp_path)[-1]
+    assert row["eval_loss_again"] == row["eval_loss"] != row["eval_loss_other"]
+
+
 def test_weights_do_not_change_when_options_are_on(tiny: ModuleType, tmp_path: Path) -> None:
     def train(name: str, **settings: Any) -> list[torch.Tensor]:
         trainer = tiny.tiny_trainer(tmp_path / name, max_steps=3, **settings)

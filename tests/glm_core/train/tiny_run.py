@@ -124,7 +124,7 @@ def tiny_trainer(run_dir: Path, task: TinyTask | None = None, **settings: Any) -
     callbacks = settings.pop("callbacks", ())
     keywords = {
         name: settings.pop(name)
-        for name in ("eval_loader", "identity", "engine")
+        for name in ("eval_loader", "more_eval_loaders", "identity", "engine")
         if name in settings
     }
     optim = settings.pop("optim", None) or OptimConfig(lr=0.01, warmup_steps=2)

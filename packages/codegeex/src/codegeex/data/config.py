@@ -12,6 +12,9 @@ from codegeex.languages import find_language
 from glm_core.tokenizer.specials import SPECIAL_TOKENS
 
 INSTALLED_CODE = "installed-code"
+STDLIB_CODE = "stdlib-code"
+NAMED_SOURCES = (INSTALLED_CODE, STDLIB_CODE)
+"""Code that every machine with Python has: all of it, and the standard library alone."""
 TRAIN_TOKENIZER = "train"
 _MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS) + len(SENTINELS)
 
@@ -29,7 +32,7 @@ class PrepareConfig:
     """What is read, what is left out, and where the result goes."""
 
     sources: list[str] = field(default_factory=list)
-    """Folders, single files, .jsonl and .jsonl.gz files, or `installed-code`."""
+    """Folders, single files, .jsonl and .jsonl.gz files, `installed-code` or `stdlib-code`."""
     out: str = ""
     """Folder to write; while the work goes on it lies in `OUT.partial`."""
     tokenizer: str = TRAIN_TOKENIZER

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,11 +46,11 @@ def installed_packages() -> list[Package]:
     return [stdlib, *(packages[name] for name in sorted(packages))]
 
 
-def installed_files(config: PrepareConfig, skipped: Tally) -> Iterator[SourceFile]:
-    """Python files of the permissive packages; a package is a repository."""
-    for package in installed_packages():
-        if not package.permissive:
-            continue
+def installed_files(
+    packages: Sequence[Package], config: PrepareConfig, skipped: Tally
+) -> Iterator[SourceFile]:
+    """Python files of packages; each is a repository."""
+    for package in packages:
         if package.name == STDLIB:
             folder = Path(sysconfig.get_paths()["stdlib"])
             files = walk(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codegeex.data.config import INSTALLED_CODE, PrepareConfig
+from codegeex.data.config import NAMED_SOURCES, STDLIB_CODE, PrepareConfig
 from codegeex.data.files import RECORDS, SourceFile, entry_file, record_files, walk
 from codegeex.data.installed import installed_files, installed_packages
 from codegeex.data.reasons import Tally
@@ -45,9 +45,10 @@ def list_sources(config: PrepareConfig) -> Listing:
     """
     listing = Listing(sources=[_absolute(source) for source in config.sources])
     for source in config.sources:
-        if source == INSTALLED_CODE:
-            listing.files.extend(installed_files(config, listing.skipped))
+        if source in NAMED_SOURCES:
             packages = [package for package in installed_packages() if package.permissive]
+            packages = packages[:1] if source == STDLIB_CODE else packages
+            listing.files.extend(installed_files(packages, config, listing.skipped))
             listing.versions |= {package.name: package.version for package in packages}
         else:
             listing.files.extend(_named(source, config, listing.skipped))
@@ -59,7 +60,7 @@ def _named(source: str, config: PrepareConfig, skipped: Tally) -> list[SourceFil
     if not path.exists():
         raise ValueError(
             f"source {source!r} does not exist: name a folder of code, a .jsonl or .jsonl.gz "
-            f"file, or {INSTALLED_CODE}"
+            f"file, or {' or '.join(NAMED_SOURCES)}"
         )
     label = path.resolve().name
     if path.is_dir():
@@ -74,4 +75,4 @@ def _named(source: str, config: PrepareConfig, skipped: Tally) -> list[SourceFil
 
 
 def _absolute(source: str) -> str:
-    return source if source == INSTALLED_CODE else os.path.abspath(os.path.expanduser(source))
+    return source if source in NAMED_SOURCES else os.path.abspath(os.path.expanduser(source))

@@ -6,15 +6,17 @@ from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any
 
-from codegeex.fim.formats import FORMATS, find_format
+from codegeex.fim.formats import find_format
 from codegeex.fim.split import Kind
 from glm_core.data.config import Split
 from glm_core.model.config import GenerationLayout, TransformerConfig
 from glm_core.train.optim import OptimConfig
 from glm_core.train.trainer_config import TrainerConfig
+from glm_core.tune.lora_training import LoraConfig
 
 MIN_SEQ_LENGTH = 64
-_NOT_CONTENT = ("source", "workers", "split")
+# Where the code comes from is told by what it is: see `identity`.
+_NOT_CONTENT = ("source", "vocab_size", "heldout_fraction", "cache_dir", "workers", "split")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -22,7 +24,14 @@ class CodeDataConfig:
     """What a code model reads, and how holes are made of it."""
 
     source: str = ""
-    """A folder that `codegeex prepare` wrote."""
+    """A folder that `codegeex prepare` wrote; or what it reads (a folder of code, a .jsonl or
+    .jsonl.gz file, installed-code, stdlib-code), which is then prepared with its defaults."""
+    vocab_size: int = 8192
+    """Ids of a tokenizer that is trained on the source; unused where there is one already."""
+    heldout_fraction: float = 0.01
+    """Share of a source that is held out; a prepared folder keeps its own."""
+    cache_dir: str = ""
+    """Where prepared sources are kept; empty means $GLM_CACHE or ~/.cache/glm-lab."""
     seq_length: int = 1024
     """Tokens of a row."""
     fim: str = "spm"
@@ -55,6 +64,7 @@ class CodeDataConfig:
         _require(0 <= self.fim_rate <= 1, "fim_rate", self, "between 0 and 1")
         for kind in Kind:
             _require(0 <= getattr(self, kind) < inf, kind, self, "at least 0 and finite")
+        _require(0 <= self.heldout_fraction <= 1, "heldout_fraction", self, "between 0 and 1")
         _require(self.workers >= 0, "workers", self, "at least 0")
         _require(0 <= self.seed < 2**63, "seed", self, "between 0 and 2^63 - 1")
         if self.fim_rate > 0 and not any(self.weights.values()):
@@ -81,12 +91,32 @@ class CodeTrainConfig:
     """How its weights move."""
     trainer: TrainerConfig
     """How long, how much at once, what is kept."""
-    run_dir: str
+    lora: LoraConfig
+    """Whether all weights are trained, or a few that are added; for a model that goes on."""
+    init_from: str = ""
+    """Model that goes on learning: a name, a folder, or org/name on the hub. Its shape and its
+    tokenizer hold. Empty begins with random weights."""
+    run_dir: str = ""
     """Folder of everything that the run writes; the same folder again resumes the run."""
 
     def __post_init__(self) -> None:
         if not self.run_dir:
             raise ValueError("run_dir is empty; name a folder, for example run_dir=outputs/mine")
+        if self.lora.rank and not self.init_from:
+            raise ValueError(
+                f"lora.rank is {self.lora.rank}, but init_from is empty: a few added weights teach"
+                " nothing to a model of random numbers; set init_from=nano-code or another model,"
+                " or lora.rank=0"
+            )
+        if not self.init_from:
+            self.check_model()
+
+    def check_model(self) -> None:
+        """Checks that the data fits the model.
+
+        Raises:
+            ValueError: it does not.
+        """
         if self.data.seq_length > self.model.max_position_embeddings:
             raise ValueError(
                 f"data.seq_length is {self.data.seq_length}, longer than"
@@ -108,17 +138,16 @@ class CodeTrainConfig:
         data = {
             name: value for name, value in asdict(self.data).items() if name not in _NOT_CONTENT
         }
+        begun = {"init_from": self.init_from, "lora": asdict(self.lora)} if self.init_from else {}
         return {
             "model": self.model.to_dict(),
             "data": data,
             "trainer": {"seed": self.trainer.seed},
             "corpus": corpus,
+            **begun,
         }
 
 
 def _require(holds: bool, name: str, config: CodeDataConfig, rule: str) -> None:
     if not holds:
         raise ValueError(f"data.{name}={getattr(config, name)} must be {rule}")
-
-
-__all__ = ["FORMATS", "CodeDataConfig", "CodeTrainConfig"]

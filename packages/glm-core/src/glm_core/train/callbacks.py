@@ -98,7 +98,8 @@ def progress_line(row: Mapping[str, Any], max_steps: int) -> str:
         f"eta {format_seconds(row['eta_seconds'])}",
     ]
     if "eval_loss" in row:
-        parts.insert(2, f"eval_loss {row['eval_loss']:.3f}")
+        held_out = [f"{name} {value:.3f}" for name, value in row.items() if name[:9] == "eval_loss"]
+        parts[2:2] = held_out
     return " ".join(parts)
 
 

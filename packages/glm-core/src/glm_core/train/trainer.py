@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 OpenLoader = Callable[[int], Iterable[Any]]
 """Gives the microbatches from sample number `start` on, for as long as they are asked for."""
+OpenEvalLoader = Callable[[], Iterable[Any]]
+"""Gives held-out microbatches from their beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,9 @@ class Trainer:
         run_dir: where everything is written.
         optim: optimizer and learning rate.
         callbacks: watchers beside the usual ones.
-        eval_loader: gives the held-out microbatches, from their beginning each time.
+        eval_loader: gives the held-out microbatches, from their beginning each time; their loss is
+            `eval_loss`.
+        more_eval_loaders: as `eval_loader`, for the losses `eval_loss_NAME`.
         engine: how updates are computed; a `TorchEngine` by default.
         identity: what makes this run this run (model, data, ...), as JSON: a resume with another
             identity is refused.
@@ -81,7 +85,8 @@ class Trainer:
         *,
         optim: OptimConfig | None = None,
         callbacks: Sequence[Callback] = (),
-        eval_loader: Callable[[], Iterable[Any]] | None = None,
+        eval_loader: OpenEvalLoader | None = None,
+        more_eval_loaders: Mapping[str, OpenEvalLoader] | None = None,
         engine: Engine | None = None,
         identity: Mapping[str, Any] | None = None,
     ) -> None:
@@ -97,7 +102,9 @@ class Trainer:
         self._seed(0)
         self.engine: Engine = engine or TorchEngine(task, self.optim, config)
         self._loader = loader
-        self._eval_loader = eval_loader
+        self._eval_loaders = {"eval_loss": eval_loader} if eval_loader else {}
+        for name, more in (more_eval_loaders or {}).items():
+            self._eval_loaders[f"eval_loss_{name}"] = more
         self._identity = dict(identity or {})
         self._callbacks = [ProgressLine(), MetricsFile(), LossCurve(), *callbacks]
         if config.tensorboard:
@@ -167,7 +174,7 @@ class Trainer:
         return bool(every) and (is_last or self.step % every == 0)
 
     def _evaluation_due(self) -> bool:
-        return self._eval_loader is not None and self._is_due(self.config.eval_every)
+        return bool(self._eval_loaders) and self._is_due(self.config.eval_every)
 
     def _log(self) -> None:
         values = self._window.read()  # waits for the device
@@ -175,7 +182,7 @@ class Trainer:
         row = self._row(values, seconds)
         if self._evaluation_due():
             with self._clock.paused():
-                row["eval_loss"] = self.evaluate()
+                row |= {name: self.evaluate(open) for name, open in self._eval_loaders.items()}
         self._report_skipped(values)
         self._window.clear()
         for callback in self._callbacks:
@@ -219,12 +226,11 @@ class Trainer:
                 f" {self.store.folder}"
             )
 
-    def evaluate(self) -> float:
+    def evaluate(self, loader: OpenEvalLoader) -> float:
         """Mean loss per target on the first `eval_batches` held-out microbatches."""
-        assert self._eval_loader is not None
         window = Window(self.engine.device)
         with self.engine.averaged_weights():
-            for number, batch in enumerate(self._eval_loader()):
+            for number, batch in enumerate(loader()):
                 if number == self.config.eval_batches:
                     break
                 loss = self.engine.evaluate(batch.to(self.engine.device))
