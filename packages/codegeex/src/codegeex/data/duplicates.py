@@ -22,6 +22,7 @@ from glm_core.extras import require
 from glm_core.progress import Progress
 
 _SCHEME = "affine32"
+_RECALL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,27 @@ def _judge(
     return Reason.near_heldout if crosses else Reason.near_duplicate
 
 
+def bands(threshold: float) -> tuple[int, int]:
+    """Bands and rows of the index: as many rows as find 95 % of the pairs at the threshold.
+
+    What is found too much is checked afterwards, so only what is missed counts.
+    """
+    for rows in range(NUM_PERMUTATIONS, 0, -1):
+        number = NUM_PERMUTATIONS // rows
+        if 1 - (1 - threshold**rows) ** number >= _RECALL:
+            return number, rows
+    return NUM_PERMUTATIONS, 1
+
+
 class _NearIndex:
     """Signatures seen so far."""
 
     def __init__(self, threshold: float) -> None:
         self._datasketch: Any = require("datasketch", extra="codegeex")
         self._threshold = threshold
-        self._lsh = self._datasketch.MinHashLSH(threshold=threshold, num_perm=NUM_PERMUTATIONS)
+        self._lsh = self._datasketch.MinHashLSH(
+            threshold=threshold, num_perm=NUM_PERMUTATIONS, params=bands(threshold)
+        )
         self._signatures: dict[int, Signature] = {}
 
     def find(self, signature: Signature, number: int) -> int | None:

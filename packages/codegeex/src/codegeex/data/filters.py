@@ -66,8 +66,8 @@ def of_text(text: str, config: PrepareConfig) -> Reason | None:
 
 def is_minified(text: str, max_mean: float, max_line: int) -> bool:
     """Whether lines are longer than a person writes them."""
-    lines = text.count("\n") + (not text.endswith("\n"))
-    return len(text) > max_mean * max(lines, 1) or max(map(len, text.split("\n"))) > max_line
+    lines = text.removesuffix("\n").split("\n")
+    return sum(map(len, lines)) > max_mean * len(lines) or max(map(len, lines)) > max_line
 
 
 def alphabetic_share(text: str) -> float:

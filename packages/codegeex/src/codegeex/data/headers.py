@@ -19,6 +19,7 @@ _COPYLEFT = re.compile(
     r"|proprietary\s+and\s+confidential|confidential\s+and\s+proprietary|NVIDIA\s+PROPRIETARY",
     re.I,
 )
+_LINE_BREAK = re.compile(r"\s*\n[\s*#/;%!-]*")
 _KEEP_LINE = re.compile(r"#!|\s*#.*coding[:=]|\s*<\?|\s*//go:build|\s*// \+build")
 _LINE_SIGNS = ("#", "//", "--", ";", "%", "!")
 _BLOCKS = (("/*", "*/"), ("<!--", "-->"), ("(*", "*)"), ("{-", "-}"))
@@ -30,7 +31,7 @@ def licence_in(text: str) -> str:
     told = _SPDX.search(top)
     if told:
         return told[1].strip("\"' ")
-    return "copyleft" if _COPYLEFT.search(top) else ""
+    return "copyleft" if _COPYLEFT.search(_LINE_BREAK.sub(" ", top)) else ""
 
 
 def forbids(text: str) -> bool:

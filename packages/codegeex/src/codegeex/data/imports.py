@@ -6,7 +6,8 @@ import re
 
 _MOST = 200
 _PYTHON = re.compile(
-    r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+([\w, \t]+|\()|import[ \t]+([\w., \t]+))",
+    r"^[ \t]*(?:from[ \t]+(\.*[\w.]*)[ \t]+import[ \t]+(?:\(([^()]*)|([\w, \t]+))"
+    r"|import[ \t]+([\w., \t]+))",
     re.M,
 )
 _QUOTED = re.compile(
@@ -32,14 +33,15 @@ def imported(text: str, language: str) -> list[str]:
 
 def _python(text: str) -> list[str]:
     names: list[str] = []
-    for module, members, modules in _PYTHON.findall(text):
+    for module, in_parentheses, members, modules in _PYTHON.findall(text):
         if modules:
             names.extend(_slashes(name.split()[0]) for name in modules.split(",") if name.split())
             continue
         names.append(_slashes(module))
-        for member in members.split(","):
+        inside = module if module.endswith(".") else f"{module}."
+        for member in (in_parentheses or members).split(","):
             if member.split():
-                names.append(_slashes(f"{module.rstrip()}.{member.split()[0]}"))
+                names.append(_slashes(inside + member.split()[0]))
     return [name for name in names if name]
 
 
