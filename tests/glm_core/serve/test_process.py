@@ -23,7 +23,7 @@ from glm_core.serve.config import ServeConfig
 from glm_core.serve.models import ServedModel
 from glm_core.serve.process import bind, ready_text, url_of
 
-from .conftest import running
+from .conftest import Running, running
 
 COMMAND = "import sys; from glm_core.cli import main; sys.exit(main(sys.argv[1:]))"
 LONG = {"model": "nano-text", "prompt": "a", "temperature": 1, "stream": True}
@@ -109,6 +109,16 @@ def test_answers_are_cut_when_they_do_not_end_in_time(is_hurried: bool) -> None:
     if not is_hurried:
         error = json.loads(events[-1].removeprefix("data: "))["error"]
         assert error["code"] == "request_cancelled"
+
+
+def test_answers_do_not_wait_for_acknowledgements(server: Running) -> None:
+    seconds = []
+    with httpx2.Client(base_url=server.url) as client:
+        for _ in range(20):
+            start = time.perf_counter()
+            client.get("/health")
+            seconds.append(time.perf_counter() - start)
+    assert min(seconds[5:]) < 0.03  # 0.044 where each answer waited, 0.001 where none does
 
 
 def test_address_is_refused_before_weights_are_read_when_it_is_taken() -> None:
