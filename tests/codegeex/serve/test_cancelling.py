@@ -36,7 +36,7 @@ def slow(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]
 
     def noted(work: object) -> None:
         given_up.append(engine.stats().counters["steps"])
-        drop(work)  # type: ignore[arg-type]
+        drop(work)
 
     monkeypatch.setattr(engine._scheduler, "step", slowly)
     monkeypatch.setattr(engine, "_drop", noted)

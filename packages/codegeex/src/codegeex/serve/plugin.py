@@ -59,7 +59,6 @@ async def _complete(body: PluginRequest, request: Request, mode: Mode, max_token
     completed = await while_connected(request, answering.whole())
     output: dict[str, Any] = {
         "code": [choice.text for choice in completed.choices],
-        "code_prompt": body.prompt,
         "input_lang": body.lang,
     }
     seconds = round(time.monotonic() - start, 4)

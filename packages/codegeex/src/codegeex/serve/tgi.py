@@ -112,7 +112,8 @@ class _Reply:
 
     def __init__(self, answering: Answering, inputs: str, asked: Parameters) -> None:
         self._answering, self._asked = answering, asked
-        self._before = inputs if asked.return_full_text else ""
+        full = asked.return_full_text
+        self._before = inputs.encode(errors="replace").decode() if full else ""
 
     async def whole(self) -> dict[str, Any]:
         completed = await self._answering.whole()
