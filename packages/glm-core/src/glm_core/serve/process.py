@@ -28,8 +28,8 @@ def bind(config: ServeConfig) -> socket.socket:
         ValueError: it cannot be had.
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    # asyncio sends at once (TCP_NODELAY) only where the protocol is named: else the second packet of
-    # every answer waits for the client to acknowledge the first, which takes it 40 ms.
+    # asyncio sends at once (TCP_NODELAY) only where the protocol is named: else the second packet
+    # of every answer waits for the client to acknowledge the first, which takes it 40 ms.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
