@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,9 +53,12 @@ def run(args: argparse.Namespace) -> int:
     name = Path(args.model).name
     server = CodeServer(model, name, __version__)
     try:
-        return asyncio.run(converse(server.protocol, *own_stdio()))
+        status = asyncio.run(converse(server.protocol, *own_stdio()))
     finally:
         model.close()
+    if model.is_loading:
+        os._exit(status)  # nothing else ends a thread that is importing or reading weights
+    return status
 
 
 def _load(args: argparse.Namespace) -> Completer:

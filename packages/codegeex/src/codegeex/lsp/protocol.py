@@ -64,8 +64,8 @@ class Protocol(LanguageServerProtocol):
         if message is None:
             return
         method, number = getattr(message, "method", ""), getattr(message, "id", None)
-        if not hasattr(message, "jsonrpc"):
-            number = message.get("id") if isinstance(message, dict) else None
+        if getattr(message, "jsonrpc", "") != self.VERSION:
+            number = message.get("id") if isinstance(message, dict) else number
             self._refuse(number, JsonRpcInvalidRequest("this is no message of JSON-RPC 2.0"))
         elif isinstance(message, RPCRequest) and (error := self._refusal(method)):
             self._refuse(number, error)
@@ -90,8 +90,9 @@ class Protocol(LanguageServerProtocol):
 
     def _refuse(self, number: Any, error: JsonRpcException) -> None:
         logger.warning("refused: %s", error.message)
+        told = {"code": error.code, "message": error.message}
         known = number if isinstance(number, int | str) else None
-        self._send_response(known, error=error.to_response_error())  # type: ignore[arg-type]
+        self._send_data({"jsonrpc": self.VERSION, "id": known, "error": told})
 
     @_takes(types.INITIALIZE)
     def lsp_initialize(self, params: types.InitializeParams) -> _Steps:
