@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
-from glm_core.infer.logprobs import prompt_logprobs
+from glm_core.infer.logprobs import log_normalizer, prompt_logprobs
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 80.0])
+def test_normalizer_of_a_row_equals_logsumexp(scale: float) -> None:
+    logits_V = torch.randn(9000, generator=torch.Generator().manual_seed(1)) * scale
+    logits_V[7] = -math.inf
+    expected = float(logits_V.double().logsumexp(-1))
+    # worst seen: 4e-7 of the result
+    assert log_normalizer(logits_V.numpy()) == pytest.approx(expected, rel=2e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_normalizer_is_not_finite_when_a_logit_is_not(bad: float) -> None:
+    assert not math.isfinite(log_normalizer(np.array([0.0, bad, 1.0], dtype=np.float32)))
+    assert log_normalizer(np.full(3, -math.inf, dtype=np.float32)) == -math.inf
 
 
 def test_prompt_logprobs_equal_log_softmax() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from glm_core.infer.logprobs import TokenLogprob
@@ -57,14 +56,14 @@ def choose_rows(logits_BV: Tensor, turns: Sequence[Turn]) -> list[TokenLogprob |
 def _best_of_rows(logits_BV: Tensor, turns: Sequence[Turn]) -> list[TokenLogprob | None]:
     """The tokens of rows that no rule changes, found together: two numbers a row leave the device.
 
-    The others are None, as are those whose logits are not finite. A single row on the CPU is as
-    fast alone.
+    The others are None, as are those whose logits are not finite. On the CPU rows are as fast
+    alone.
     """
     plain = [_is_plain(turn) for turn in turns]
-    if not any(plain) or (len(turns) == 1 and not logits_BV.is_cuda):
+    if not any(plain) or not logits_BV.is_cuda:
         return [None] * len(turns)
     logits_BV = logits_BV.detach().float()
-    ids_B = _argmax(logits_BV)
+    ids_B = logits_BV.argmax(dim=-1)
     best_B = logits_BV.gather(-1, ids_B[:, None])[:, 0]
     logprobs_B = best_B - logits_BV.logsumexp(dim=-1)
     found: list[TokenLogprob | None] = []
@@ -74,13 +73,6 @@ def _best_of_rows(logits_BV: Tensor, turns: Sequence[Turn]) -> list[TokenLogprob
         quick = is_plain and math.isfinite(logprob) and turn.sampler.takes_best(token, turn.num_new)
         found.append(TokenLogprob(token, logprob) if quick else None)
     return found
-
-
-def _argmax(logits_BV: Tensor) -> Tensor:
-    """On the CPU by numpy, which is 7 times as fast and takes the first of equal ones."""
-    if logits_BV.is_cuda:
-        return logits_BV.argmax(dim=-1)
-    return torch.from_numpy(logits_BV.numpy().argmax(axis=-1))
 
 
 def _is_plain(turn: Turn) -> bool:

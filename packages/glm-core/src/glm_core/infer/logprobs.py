@@ -24,6 +24,18 @@ class TokenLogprob:
     """The most probable tokens in its place and their log-probabilities, best first."""
 
 
+def log_normalizer(logits_V: NDArray[np.float32]) -> float:
+    """Returns the logsumexp of a row; not finite where a logit is NaN or infinity, or all are -inf.
+
+    By numpy, in this thread alone: torch shares the work of one row among its threads, and on a
+    busy machine waits milliseconds for the other ones.
+    """
+    highest = logits_V.max()
+    if not np.isfinite(highest):
+        return float(highest)
+    return float(highest) + float(np.log(np.exp(logits_V - highest).sum()))
+
+
 def top_logprobs(
     logits_V: NDArray[np.float32], normalizer: float, count: int
 ) -> tuple[tuple[int, float], ...]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glm_core.infer.logprobs import TokenLogprob, top_logprobs
+from glm_core.infer.logprobs import TokenLogprob, log_normalizer, top_logprobs
 from glm_core.infer.sampling_rules import (
     Scores,
     as_ids,
@@ -217,10 +217,9 @@ class Sampler:
             DamagedLogits: the model gave NaN or infinity.
             ValueError: nothing is possible.
         """
-        logits_V = logits_V.detach().float().cpu()
-        normalizer = float(logits_V.logsumexp(dim=-1))
+        raw_V = logits_V.detach().float().cpu().numpy()
+        normalizer = log_normalizer(raw_V)
         _check_finite(normalizer)
-        raw_V = logits_V.numpy()
         token = self._choose(raw_V, seen_ids, num_new, grammar)
         top = top_logprobs(raw_V[: self.num_ids], normalizer, self.num_top) if self.num_top else ()
         return TokenLogprob(token, float(raw_V[token]) - normalizer, top)
