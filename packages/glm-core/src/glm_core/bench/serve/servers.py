@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ class ServerProcess:
         command: starts it.
         ignores_end: gives the fields of a request that must not end before so many tokens.
         reason: why it cannot run; empty when it can.
+        environment: variables that are added to ours.
+        log: file for what it writes to standard error; without one it comes out at ours.
     """
 
     def __init__(
@@ -32,21 +36,32 @@ class ServerProcess:
         command: Sequence[str],
         ignores_end: Callable[[int], dict[str, Any]],
         reason: str = "",
+        environment: Mapping[str, str] | None = None,
+        log: Path | None = None,
     ) -> None:
         self.name, self.reason = name, reason
         self.ignores_end = ignores_end
         self.about: dict[str, Any] = {}
         self.url = ""
-        self._command = command
+        self._command, self._environment = command, dict(environment or {})
+        self._log = log
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Starts it and waits until it takes requests; notes why it does not."""
         if self.reason or self._process is not None:
             return
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        with ExitStack() as stack:
+            errors = None if self._log is None else stack.enter_context(self._log.open("w"))
+            self._process = subprocess.Popen(
+                self._command,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=os.environ | self._environment,
+            )
         if not self._is_ready():
-            self.reason = f"its server ended with status {self._process.wait()}"
+            self.reason = f"its server ended with status {self._process.wait()}{self._last_words()}"
             self._process = None
 
     def close(self) -> None:
@@ -55,6 +70,10 @@ class ServerProcess:
             self._process.terminate()
             self._process.communicate(timeout=120)
             self._process = None
+
+    def _last_words(self) -> str:
+        lines = [] if self._log is None else self._log.read_text(errors="replace").splitlines()
+        return f": {lines[-1]}" if lines else ""
 
     def _is_ready(self) -> bool:
         """Reads the line that a ready server prints."""
