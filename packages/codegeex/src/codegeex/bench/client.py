@@ -1,0 +1,142 @@
+"""An editor's connection to a server: kept open, one request after the other.
+
+It shares the processor with the server that it measures, so it looks for no more than it must
+while the clock runs; what came is parsed when it has stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+TIMEOUT_S = 60.0
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_HEAD_END = b"\r\n\r\n"
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
+_EVENT = re.compile(rb"data: (\{.*\})\n")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back. Times in seconds from when the request was sent."""
+
+    first_s: float
+    """Until the first of the answer's body was there: of a stream, the first event."""
+    total_s: float
+    content: bytes
+    """The whole response."""
+
+    @property
+    def body(self) -> bytes:
+        """What came behind the headers."""
+        return self.content.partition(_HEAD_END)[2]
+
+    def json(self) -> dict[str, Any]:
+        """Returns the body.
+
+        Raises:
+            RuntimeError: the server refused.
+        """
+        self._check()
+        told: dict[str, Any] = json.loads(self.body)
+        return told
+
+    def events(self) -> list[dict[str, Any]]:
+        """Returns the events of a stream.
+
+        Raises:
+            RuntimeError: the server refused.
+        """
+        self._check()
+        return events_of(self.body)
+
+    def _check(self) -> None:
+        if not self.content.startswith(b"HTTP/1.1 200"):
+            told = self.content[-500:].decode(errors="replace")
+            raise RuntimeError(f"a server did not answer as it should: ...{told}")
+
+
+class Connection:
+    """A connection to a server.
+
+    Args:
+        url: of the server.
+    """
+
+    def __init__(self, url: str) -> None:
+        address = urlsplit(url)
+        assert address.hostname is not None and address.port is not None
+        self._host = address.netloc
+        self._socket = socket.create_connection((address.hostname, address.port), TIMEOUT_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hangs up, whatever is under way."""
+        self._socket.close()
+
+    def send(self, path: str, body: bytes) -> None:
+        """Sends a POST request, without waiting for its answer."""
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        self._socket.sendall(head.encode() + body)
+
+    def receive(self) -> bytes:
+        """Returns what has come, at least a byte.
+
+        Raises:
+            RuntimeError: the server has hung up.
+        """
+        data = self._socket.recv(1 << 16)
+        if not data:
+            raise RuntimeError("a server hung up before its answer was complete")
+        return data
+
+    def pending(self) -> bytes:
+        """Returns what has come and was not taken yet; does not wait for more."""
+        try:
+            return self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
+
+    def post(self, path: str, body: bytes) -> Reply:
+        """Sends a POST request and reads the answer to its end."""
+        start = time.perf_counter()
+        self.send(path, body)
+        content, first = b"", 0.0
+        while not _is_complete(content):
+            content += self.receive()
+            if not first and content.partition(_HEAD_END)[2]:
+                first = time.perf_counter() - start
+        return Reply(first, time.perf_counter() - start, content)
+
+
+def events_of(content: bytes) -> list[dict[str, Any]]:
+    """Returns the server-sent events that are whole in a response, but for the mark of the end."""
+    return [json.loads(event) for event in _EVENT.findall(content)]
+
+
+def _is_complete(content: bytes) -> bool:
+    head, end, body = content.partition(_HEAD_END)
+    if not end:
+        return False
+    length = _LENGTH.search(head)
+    return len(body) >= int(length[1]) if length else content.endswith(_LAST_CHUNK)
