@@ -1,7 +1,9 @@
 """Every layout in which CodeGeeX-13B is passed on: read, written, split and merged."""
 
 import json
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,3 +169,19 @@ def test_pickle_with_code_in_it_is_not_opened(state, tmp_path):
     torch.save({"module": state, "args": Trap()}, tmp_path / "run" / "codegeex_13b.pt")
     with pytest.raises(ValueError, match=r"holds more than weights \(.*print\).*It is not read"):
         open_checkpoint(tmp_path / "run")
+
+
+def test_pickle_is_the_originals_when_written_as_the_guide_shows(written, state, tmp_path):
+    guide = Path(__file__).parents[3] / "docs" / "guides" / "codegeex_models.md"
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", guide.read_text(), flags=re.M | re.S)
+    scope = {}
+    exec(snippet, scope)
+    convert(written / "codegeex-13b", tmp_path / "there", "codegeex-13b")
+    file = tmp_path / "there" / "mp_rank_00_model_states.safetensors"
+    scope["write_pickle"](file, tmp_path / "codegeex_13b.pt")
+    found = torch.load(tmp_path / "codegeex_13b.pt", weights_only=True)
+    assert found.keys() == {"module"} and found["module"].keys() == state.keys()
+    assert found["module"]["language_model"].keys() == state["language_model"].keys()
+    assert_same(flat(found["module"]), flat(state))
+    transformer = found["module"]["language_model"]["transformer"]
+    assert transformer.keys() == state["language_model"]["transformer"].keys()
