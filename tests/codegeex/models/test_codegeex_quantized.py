@@ -17,27 +17,11 @@ from glm_core.testing import assert_relative
 
 from .codegeex_oracle import logits
 from .released_folders import write_codegeex_13b
+from .rows_by_hand import in_bytes, levels_of
 
 HEADS, BITS = 8, (8, 4)
 TEXT = "def add(a, b):\n    return a + b\n"
 MATRICES = ("query", "key", "value", "dense", "dense_h_to_4h", "dense_4h_to_h")
-
-
-def levels_of(weight, bits):
-    """Levels and scales as the original computes them in half precision: numpy, nothing shared."""
-    weight = weight.astype(np.float16)
-    largest = np.abs(weight).max(axis=1).astype(np.float32)
-    scale = (largest / (2 ** (bits - 1) - 1)).astype(np.float16)
-    ratio = (weight.astype(np.float32) / scale[:, None].astype(np.float32)).astype(np.float16)
-    return np.rint(ratio).astype(np.int8), scale
-
-
-def in_bytes(levels, bits):
-    """Two levels in a byte, the even column in the high half, negative ones cut to four bits."""
-    if bits == 8:
-        return levels
-    nibbles = levels.astype(np.int16) & 15
-    return ((nibbles[:, 0::2] << 4) | nibbles[:, 1::2]).astype(np.uint8).view(np.int8)
 
 
 @pytest.fixture(scope="module")
