@@ -2,7 +2,8 @@
 
 import pytest
 
-from codegeex.evaluate.execute import ExecutionConfig, Executor
+from codegeex.evaluate.config import ExecutionConfig
+from codegeex.evaluate.execute import Executor
 from codegeex.evaluate.runners.base import ToolMissing
 from glm_core.agent.executor import SandboxUnavailable
 from glm_core.agent.executor.limits import MIB

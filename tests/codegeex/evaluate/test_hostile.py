@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from codegeex.evaluate.execute import ExecutionConfig, Executor, Work
+from codegeex.evaluate.config import ExecutionConfig
+from codegeex.evaluate.execute import Executor
 from codegeex.evaluate.verdict import Verdict
+from codegeex.evaluate.work import Work
 from glm_core.agent.executor import SandboxUnavailable
 from glm_core.agent.executor.limits import MIB
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from codegeex.evaluate.execute import Work
 from codegeex.evaluate.problems import languages
 from codegeex.evaluate.verdict import Verdict
+from codegeex.evaluate.work import Work
 
 JAVA = "public class Main {{ public static void main(String[] a) throws Exception {{ {} }} }}"
 GO = 'package main\nimport (\n"os"\n"testing"\n)\nfunc TestIt(t *testing.T) {{ {} ; _ = os.Args }}'

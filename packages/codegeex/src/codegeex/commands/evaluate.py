@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from codegeex.commands import evaluate_execute, evaluate_generate, evaluate_overview
+from codegeex.commands import (
+    evaluate_execute,
+    evaluate_generate,
+    evaluate_infilling,
+    evaluate_overview,
+)
 
 HELP = "HumanEval-X and infilling benchmarks; runs programs in a sandbox"
 EXAMPLE = """\
@@ -13,10 +18,10 @@ EXAMPLE = """\
   codegeex evaluate generate --model nano-code --language python --samples 20 --out py.jsonl
   codegeex evaluate execute py.jsonl --allow-execution
   codegeex evaluate score py.results.jsonl --k 1 --k 10
-  codegeex evaluate infilling held-out FOLDER --model nano-code
+  codegeex evaluate infilling FOLDER --model nano-code
   codegeex evaluate execute samples.jsonl --problems humaneval_go.jsonl.gz --allow-execution"""
 
-_PARTS = (evaluate_generate, evaluate_execute)
+_PARTS = (evaluate_generate, evaluate_infilling, evaluate_execute)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codegeex.commands.evaluate_parts import add_part, add_problem_arguments
 from glm_core.cli import emit
 
 if TYPE_CHECKING:
-    from codegeex.evaluate.execute import ExecutionConfig, Executor, Work
+    from codegeex.evaluate.config import ExecutionConfig
+    from codegeex.evaluate.execute import Executor
+    from codegeex.evaluate.work import Result, Work
+
+    _Works = tuple[list[Work], dict[tuple[str, int], Result], dict[tuple[str, str], int]]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +41,12 @@ def add_parsers(parts: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         default="",
         metavar="LANGUAGE",
         help="of samples whose task_ids name the source's language, as other programs write them",
+    )
+    execute.add_argument(
+        "--tests",
+        type=Path,
+        metavar="FILE",
+        help="HumanEval's own file, for lines of human-eval-infilling without tests",
     )
     execute.add_argument(
         "--clean", action="store_true", help="cut off what stands behind each answer's function"
@@ -88,7 +100,7 @@ def execution_config(args: argparse.Namespace) -> ExecutionConfig:
     Raises:
         ValueError: a limit is wrong, or execution was not allowed.
     """
-    from codegeex.evaluate.execute import ExecutionConfig
+    from codegeex.evaluate.config import ExecutionConfig
     from glm_core.checkpoint.device_memory import parse_memory
 
     if not args.allow_execution:
@@ -110,31 +122,52 @@ def _add_ks(parser: argparse.ArgumentParser) -> None:
 
 
 def _execute(args: argparse.Namespace) -> int:
-    from codegeex.evaluate.humaneval_x import count_by_language, load_problems, sample_works
     from codegeex.evaluate.report import report, report_text
     from codegeex.evaluate.results import ResultsFile, results_path
-    from codegeex.evaluate.samples import read_samples
 
     config, ks = execution_config(args), _ks(args)
-    problems = load_problems(args.problems, args.language)
-    works = sample_works(
-        problems,
-        read_samples(args.samples),
-        examples_only=args.examples_only,
-        translated_to=args.translated_to,
-        clean=args.clean,
-    )
+    works, known, num_problems = _works(args)
     executor = make_executor(config)
     path = args.results or results_path(args.samples)
-    results = ResultsFile(path, works, config, count_by_language(problems))
+    results = ResultsFile(path, works, config, num_problems)
     if len(results.missing) < len(works):
         logger.info(f"{len(works) - len(results.missing)} of {len(works)} results are in {path}")
-    for _ in results.add(run_all(executor, results.missing)):
+    decided, running = [], []
+    for work in results.missing:
+        result = known.get((work.task_id, work.number))
+        if result is None:
+            running.append(work)
+        else:
+            decided.append(result)
+    for _ in results.add(chain(decided, run_all(executor, running))):
         continue
     summaries = report(results.rows.values(), ks)
     text = f"{report_text(summaries)}\nresults in {path}"
     emit(args, {"results": str(path), "languages": summaries}, text)
     return 0
+
+
+def _works(args: argparse.Namespace) -> _Works:
+    """Returns programs, results that are known without running them, and numbers of problems."""
+    from codegeex.evaluate.humaneval_x import load_problems, sample_works
+    from codegeex.evaluate.infilling.judge import count_by_part, judge
+    from codegeex.evaluate.infilling.load import is_infilling, read_holes
+    from codegeex.evaluate.samples import read_samples
+
+    samples = read_samples(args.samples)
+    if any(is_infilling(path) for path in args.problems):
+        tasks = read_holes(args.problems, args.tests)
+        judged = judge(tasks, samples)
+        return list(judged.works), judged.known, count_by_part(tasks)
+    problems = load_problems(args.problems, args.language)
+    works = sample_works(
+        problems,
+        samples,
+        examples_only=args.examples_only,
+        translated_to=args.translated_to,
+        clean=args.clean,
+    )
+    return works, {}, dict(Counter((problem.language, "") for problem in problems.values()))
 
 
 def _score(args: argparse.Namespace) -> int:
@@ -180,7 +213,7 @@ def make_executor(config: ExecutionConfig) -> Executor:
     return executor
 
 
-def run_all(executor: Executor, works: Sequence[Work]) -> Any:
+def run_all(executor: Executor, works: Sequence[Work]) -> Iterator[Result]:
     """Yields results as they come, with a line about the progress now and then."""
     from glm_core.progress import Progress
 

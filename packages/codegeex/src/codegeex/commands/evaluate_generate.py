@@ -6,17 +6,19 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codegeex.commands.evaluate_parts import add_part, add_problem_arguments
+from codegeex.commands.evaluate_parts import (
+    add_part,
+    add_problem_arguments,
+    add_sampling_arguments,
+    sampling_config,
+)
 from glm_core.cli import emit
 from glm_core.commands.model_arguments import add_model_arguments, load_named_model
 
 if TYPE_CHECKING:
     from codegeex.evaluate.generate import Task
-    from glm_core.infer.sampling import SamplingConfig
 
 _STYLES = ("stripped", "tagged", "plain")
-_SEVERAL_TEMPERATURE, _TOP_P = 0.8, 0.95
-"""Of HumanEval-X's tables: pass@10 and pass@100 at 0.8; pass@1 at 0.2, or greedy."""
 
 
 def add_parsers(parts: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,49 +40,8 @@ def add_parsers(parts: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="stripped: as CodeGeeX2 was measured; tagged: after CodeGeeX's language line; plain: "
         "as in the file (default: %(default)s)",
     )
-    parser.add_argument("--samples", type=int, default=1, help="per problem (default: %(default)s)")
-    parser.add_argument(
-        "--temperature",
-        type=float,
-        help=f"0 takes the most probable token (0; {_SEVERAL_TEMPERATURE} for several samples)",
-    )
-    parser.add_argument("--top-p", type=float, default=_TOP_P, help="(default: %(default)s)")
-    parser.add_argument("--top-k", type=int, default=0, help="0 keeps all (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=512, help="longest answer (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--parallel", type=int, default=16, help="answers at a time (default: %(default)s)"
-    )
+    add_sampling_arguments(parser, max_new_tokens=512)
     add_model_arguments(parser, default="nano-code")
-
-
-def sampling_config(args: argparse.Namespace) -> SamplingConfig:
-    """Returns how answers are decoded.
-
-    Raises:
-        ValueError: a flag is wrong, or several samples without chance are wanted.
-    """
-    from glm_core.infer.sampling import SamplingConfig
-
-    if args.samples < 1:
-        raise ValueError(f"--samples is {args.samples}: it must be at least 1")
-    temperature = args.temperature
-    if temperature is None:
-        temperature = _SEVERAL_TEMPERATURE if args.samples > 1 else 0.0
-    if args.samples > 1 and temperature == 0:
-        raise ValueError(
-            f"--samples is {args.samples}, but without chance all samples are the same: give "
-            "--temperature above 0"
-        )
-    return SamplingConfig(
-        max_new_tokens=args.max_new_tokens,
-        temperature=temperature,
-        top_p=args.top_p if temperature else 1.0,
-        top_k=args.top_k if temperature else 0,
-        seed=args.seed,
-    )
 
 
 def _generate(args: argparse.Namespace) -> int:

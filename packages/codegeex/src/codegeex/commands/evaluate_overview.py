@@ -50,7 +50,7 @@ def _text(sandbox: str, reason: str, found: list[dict[str, Any]]) -> str:
             "  codegeex evaluate generate --language python --out samples.jsonl",
             "  codegeex evaluate execute samples.jsonl --allow-execution",
             "infilling: files of human-eval-infilling or SAFIM, or source of your own:",
-            "  codegeex evaluate infilling held-out FOLDER",
+            "  codegeex evaluate infilling FOLDER",
             "",
             "codegeex evaluate --help tells the rest",
         ]

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from glm_core.infer.beginning import Begins
 from glm_core.infer.blanks import Prompt
 from glm_core.infer.engine import BlankAnswer, Engine, EngineRequest, Ticket
 from glm_core.infer.sampling import SamplingConfig
@@ -29,6 +30,8 @@ class Question:
     """Which answer to it."""
     prompt: Prompt
     is_over: IsOver
+    begins: str = ""
+    """What the answer must begin with; it is no part of the text that comes back."""
     stop_ids: tuple[int, ...] = ()
     """Tokens that end the answer, beside the model's own."""
 
@@ -83,8 +86,10 @@ def _request(question: Question, sampling: SamplingConfig) -> EngineRequest:
             sampling,
             seed=seed_of(sampling.seed, question.key, question.number),
             stop_token_ids=[*sampling.stop_token_ids, *question.stop_ids],
+            max_new_tokens=sampling.max_new_tokens + len(question.begins),
         ),
-        watch=lambda _: _Watch(question.is_over),
+        grammar=Begins(question.begins.encode()) if question.begins else None,
+        watch=lambda _: _Watch(question.is_over, len(question.begins)),
     )
 
 
@@ -93,11 +98,14 @@ class _Watch:
     """Puts an answer's pieces together."""
 
     is_over: IsOver
+    skips: int
+    """Characters that are no part of the answer."""
     text: str = field(default="")
 
     def __call__(self, piece: str) -> bool:
         self.text += piece
-        return bool(piece) and self.is_over(self.text, piece)
+        new = piece[max(0, len(piece) - len(self.text) + self.skips) :]
+        return bool(new) and self.is_over(self.text[self.skips :], new)
 
 
 def _next(under_way: deque[tuple[Question, Ticket]]) -> Answered:
@@ -106,7 +114,7 @@ def _next(under_way: deque[tuple[Question, Ticket]]) -> Answered:
     under_way.popleft()
     return Answered(
         question=question,
-        text=answer.text,
+        text=answer.text[len(question.begins) :],
         finish=str(answer.finish_reason),
         num_tokens=len(answer.tokens),
     )

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from codegeex.evaluate.execute import Result, Work
 from codegeex.evaluate.humaneval_x import Problems, ground_truth, negative_controls
 from codegeex.evaluate.problems import language_name
 from codegeex.evaluate.verdict import Verdict
+from codegeex.evaluate.work import Result, Work
 
 Run = Callable[[Sequence[Work]], Iterable[Result]]
 

@@ -7,125 +7,20 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 
-from codegeex.evaluate.runners.base import (
-    Plan,
-    Runner,
-    Toolchain,
-    ToolMissing,
-    judge_stopped,
-)
+from codegeex.evaluate.compiled import CompiledProgram, judge_output
+from codegeex.evaluate.config import ExecutionConfig
+from codegeex.evaluate.runners.base import PlainRunner, Plan, Runner, Toolchain, ToolMissing
 from codegeex.evaluate.runners.table import make_runners
 from codegeex.evaluate.verdict import Judgement, Verdict
-from glm_core.agent.executor import ExecutorLimits, ProgramSandbox
+from codegeex.evaluate.work import Result, Work
+from glm_core.agent.executor import ProgramSandbox
 from glm_core.agent.executor.choose import enclosure, working_sandbox
 from glm_core.agent.executor.enclosure import Enclosure
-from glm_core.agent.executor.limits import MIB
 
 _QUEUED_PER_WORKER = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExecutionConfig:
-    """What a program may use, and what keeps it in."""
-
-    sandbox: str = "auto"
-    """auto, bubblewrap, unshare, or unsafe-local, which is none."""
-    wall_s: float = 20.0
-    """Seconds by the clock that a program may run; compiling is counted apart."""
-    cpu_s: float = 5.0
-    """Processor seconds of all its processes."""
-    compile_s: float = 60.0
-    """Seconds that compiling may take, by the clock; twice as many of processor time."""
-    memory_bytes: int = 512 * MIB
-    """Memory of a program's own data."""
-    processes: int = 64
-    """Processes and threads of a program."""
-    output_bytes: int = 65_536
-    """That a program may write to its two streams."""
-    file_bytes: int = 16 * MIB
-    """Size of a file that it may write."""
-    disk_bytes: int = 256 * MIB
-    """Size of its folder."""
-    workers: int = 0
-    """Programs at a time; 0: as many as there are processors for this process."""
-    rust_crates: str = ""
-    """Folder that `cargo vendor` made, with rand 0.4, regex 1 and md5 0.7."""
-
-    def __post_init__(self) -> None:
-        """Raises: ValueError for a limit that is not positive."""
-        for name in ("wall_s", "cpu_s", "compile_s", "output_bytes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
-        if self.workers < 0:
-            raise ValueError(f"workers is {self.workers}: it must be at least 0")
-        self.run_limits(0)  # checks the others
-
-    def run_limits(self, overhead: int) -> ExecutorLimits:
-        """Returns the limits of a run, with so many bytes for its run-time system."""
-        return ExecutorLimits(
-            wall_s=self.wall_s,
-            cpu_s=self.cpu_s,
-            memory_bytes=self.memory_bytes + overhead,
-            processes=self.processes,
-            output_chars=self.output_bytes,
-            file_bytes=self.file_bytes,
-            disk_bytes=self.disk_bytes,
-        )
-
-    def compile_limits(self) -> ExecutorLimits:
-        """Returns the limits of a compiler."""
-        return ExecutorLimits(
-            wall_s=self.compile_s,
-            cpu_s=2 * self.compile_s,
-            memory_bytes=2048 * MIB,
-            processes=256,
-            open_files=1024,
-            output_chars=1 << 20,
-            file_bytes=min(64 * MIB, self.disk_bytes),
-            disk_bytes=self.disk_bytes,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """A program to run."""
-
-    task_id: str
-    number: int = 0
-    """Which answer to its problem it is."""
-    language: str
-    """A key of `codegeex.languages`."""
-    source: str
-    """With its tests."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What became of a program."""
-
-    task_id: str
-    number: int
-    language: str
-    verdict: Verdict
-    detail: str = ""
-    """The line that says most, as the compiler or the program wrote it."""
-    stage: str = ""
-    """`compile` or `run`: how far it came; empty where it was skipped."""
-    compile_s: float = 0.0
-    run_s: float = 0.0
-    """Seconds by the clock."""
-    cpu_s: float = 0.0
-    """Processor seconds of the run."""
-    peak_bytes: int = 0
-    isolation: str = ""
-    """What kept it in: bubblewrap, unshare, or unsafe-local."""
-    toolchain: str = ""
-
-    def judged(self, judgement: Judgement, stage: str = "") -> Result:
-        """Returns it with a verdict."""
-        return replace(self, verdict=judgement.verdict, detail=judgement.detail, stage=stage)
 
 
 class Executor:
@@ -156,8 +51,10 @@ class Executor:
         """Returns the tools of a language, looked for once.
 
         Raises:
-            ToolMissing: they are not installed.
+            ToolMissing: they are not installed, or nothing is known of the language.
         """
+        if language not in self._runners:
+            raise ToolMissing(f"programs in {language} are not run")
         with self._finding:
             if language not in self._found:
                 try:
@@ -193,15 +90,16 @@ class Executor:
             task_id=work.task_id,
             number=work.number,
             language=work.language,
+            suite=work.suite,
             verdict=Verdict.skipped,
             isolation=self.isolation,
         )
-        runner, token = self._runners[work.language], secrets.token_hex(8)
         try:
             tools = self.toolchain(work.language)
             result = replace(result, toolchain=tools.version)
-            plan = runner.plan(work.source, token, tools, self.config.memory_bytes)
-            return self._run(result, runner, plan, tools, token)
+            if work.examples:
+                return self._run_examples(result, work, tools)
+            return self._run_tests(result, work, tools)
         except ToolMissing as error:
             return replace(result, detail=str(error))
 
@@ -211,26 +109,50 @@ class Executor:
                 self._enclosures[folders] = enclosure(self.isolation, folders)
             return self._enclosures[folders]
 
-    def _run(
-        self, result: Result, runner: Runner, plan: Plan, tools: Toolchain, token: str
-    ) -> Result:
-        environment = {**tools.environment, **plan.environment}
+    def _run_tests(self, result: Result, work: Work, tools: Toolchain) -> Result:
+        """Runs a program that tests itself."""
+        runner, token = self._runners[work.language], secrets.token_hex(8)
+        plan = runner.plan(work.source, token, tools, self.config.memory_bytes)
+        with self._compiled(result, runner, plan, tools) as program:
+            if program.is_refused:
+                return program.result
+            ended = program.run(plan.run)
+            return program.ended(program.stopped(ended) or runner.judge(ended, token))
+
+    def _run_examples(self, result: Result, work: Work, tools: Toolchain) -> Result:
+        """Runs a program once for each example, until one goes wrong."""
+        runner = self._runners[work.language]
+        if not isinstance(runner, PlainRunner):
+            raise ToolMissing(f"programs that read and write are not run in {work.language}")
+        plan = runner.plan_plain(work.source, tools, self.config.memory_bytes)
+        with self._compiled(result, runner, plan, tools) as program:
+            if program.is_refused:
+                return program.result
+            for number, example in enumerate(work.examples, start=1):
+                ended = program.run(plan.run, example.stdin)
+                judgement = program.stopped(ended)
+                if judgement is None and ended.status != 0:
+                    judgement = runner.judge(ended, "")
+                judgement = judgement or judge_output(ended, example.outputs, number)
+                if judgement.verdict is not Verdict.passed:
+                    return program.ended(judgement)
+            return program.ended(Judgement(verdict=Verdict.passed))
+
+    @contextmanager
+    def _compiled(
+        self, result: Result, runner: Runner, plan: Plan, tools: Toolchain
+    ) -> Iterator[CompiledProgram]:
         compiling = self.config.compile_limits()
+        environment = {**tools.environment, **plan.environment}
         with ProgramSandbox(self._enclosure(tools.folders), compiling) as sandbox:
+            program = CompiledProgram(
+                sandbox, environment, self.config.run_limits(runner.memory_overhead), result
+            )
             for name, content in plan.files.items():
                 sandbox.write_file(name, content.encode(errors="surrogatepass"))
             if plan.compile:
-                ended = sandbox.run(plan.compile, environment)
-                result = replace(result, compile_s=ended.seconds)
-                judgement = judge_stopped(ended, asdict(compiling))
-                judgement = judgement or runner.judge_compiled(ended)
-                if judgement is not None:
-                    return result.judged(judgement, "compile")
-            limits = self.config.run_limits(runner.memory_overhead)
-            ended = sandbox.run(plan.run, environment, limits)
-        judgement = judge_stopped(ended, asdict(limits)) or runner.judge(ended, token)
-        result = result.judged(judgement, "run")
-        return replace(result, run_s=ended.seconds, cpu_s=ended.cpu_s, peak_bytes=ended.peak_bytes)
+                program.compile(plan.compile, compiling, runner)
+            yield program
 
 
 def _next(running: set[Future[Result]]) -> Iterator[Result]:

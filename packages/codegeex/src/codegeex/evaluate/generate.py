@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from codegeex.evaluate.answers import Answered, IsOver, Question, answers
 from codegeex.evaluate.cleanup import cleaned, finished
-from codegeex.evaluate.jsonl import Row, append_row, cut_off_torn_line, read_rows
+from codegeex.evaluate.jsonl import Row
 from codegeex.evaluate.problems import TITLES, Problem
 from codegeex.evaluate.prompts import PromptStyle, generation_prompt, translation_prompt
+from codegeex.evaluate.samples_file import SamplesFile, settings_digest
 from glm_core.infer.blanks import Prompt, check_room, continuation_prompt
 from glm_core.infer.engine import Engine
 from glm_core.infer.sampling import SamplingConfig
@@ -89,21 +89,20 @@ class Generation:
     ) -> None:
         self._engine = engine
         self._sampling = sampling
-        self._path = path
         self._tasks = {task.problem.task_id: task for task in tasks}
-        self._digests = {task.problem.task_id: _digest(task, sampling, model) for task in tasks}
+        digests = {
+            task.problem.task_id: settings_digest(model, sampling, task.prompt) for task in tasks
+        }
         prompts = {task_id: _prompt(engine, task) for task_id, task in self._tasks.items()}
-        known = self._known()
+        self._file = SamplesFile(path, digests)
         self._missing = [
             Question(
                 key=task_id,
                 number=number,
-                prompt=prompt,
+                prompt=prompts[task_id],
                 is_over=end_of(self._tasks[task_id].problem.language),
             )
-            for task_id, prompt in prompts.items()
-            for number in range(num_samples)
-            if (task_id, number) not in known
+            for task_id, number in self._file.missing(num_samples)
         ]
         self.num_samples = num_samples * len(tasks)
         """That the file will hold of these tasks."""
@@ -115,42 +114,12 @@ class Generation:
 
     def run(self) -> Iterator[Answered]:
         """Writes what is missing, each sample at once, and yields it."""
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
-            for answered in answers(self._engine, self._missing, self._sampling):
-                append_row(file, self._row(answered))
-                yield answered
+        found = answers(self._engine, self._missing, self._sampling)
+        return self._file.add(found, self._fields)
 
-    def _known(self) -> set[tuple[str, int]]:
-        """Returns task_id and number of the samples in the file."""
-        known: set[tuple[str, int]] = set()
-        if not self._path.exists():
-            return known
-        for line, row in read_rows(self._path, may_be_cut=True):
-            task_id, number = row.get("task_id"), row.get("number")
-            if not isinstance(task_id, str) or not isinstance(number, int):
-                raise ValueError(
-                    f"{self._path}, line {line} was not written by this command: name another file"
-                )
-            if row.get("settings") != self._digests.get(task_id, row.get("settings")):
-                raise ValueError(
-                    f"{self._path}, line {line} is a sample of another model or of other settings: "
-                    "name another file, or remove this one"
-                )
-            known.add((task_id, number))
-        cut_off_torn_line(self._path)
-        return known
-
-    def _row(self, answered: Answered) -> Row:
-        task_id = answered.question.key
-        task = self._tasks[task_id]
-        row: Row = {
-            "task_id": task_id,
-            "number": answered.question.number,
-            "generation": cleaned(answered.text, task.problem.language),
-            "finish": answered.finish,
-            "tokens": answered.num_tokens,
-            "settings": self._digests[task_id],
-        }
+    def _fields(self, answered: Answered) -> Row:
+        task = self._tasks[answered.question.key]
+        row: Row = {"generation": cleaned(answered.text, task.problem.language)}
         return row | ({"translated_from": task.translated_from} if task.translated_from else {})
 
 
@@ -169,12 +138,6 @@ def end_of(language: str) -> IsOver:
         return can_end and finished(text, language) is not None
 
     return python if language == "python" else braces
-
-
-def _digest(task: Task, sampling: SamplingConfig, model: str) -> str:
-    """Returns what tells the samples of a task from those of other settings."""
-    said = f"{model}\0{sampling!r}\0{task.prompt}"
-    return hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 def _prompt(engine: Engine, task: Task) -> Prompt:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from codegeex.evaluate.assemble import program
 from codegeex.evaluate.cleanup import cleaned
-from codegeex.evaluate.execute import Work
 from codegeex.evaluate.problems import (
     TITLES,
     Problem,
@@ -17,6 +17,7 @@ from codegeex.evaluate.problems import (
     shipped_problems,
 )
 from codegeex.evaluate.samples import Sample
+from codegeex.evaluate.work import Work
 from codegeex.languages import find_language
 
 Problems = Mapping[str, Problem]
@@ -53,14 +54,6 @@ def load_problems(files: Iterable[Path], names: Iterable[str]) -> dict[str, Prob
     return kept
 
 
-def count_by_language(problems: Problems) -> dict[str, int]:
-    """Returns how many problems each language has."""
-    counts: dict[str, int] = {}
-    for problem in problems.values():
-        counts[problem.language] = counts.get(problem.language, 0) + 1
-    return counts
-
-
 def sample_works(
     problems: Problems,
     samples: Iterable[Sample],
@@ -82,7 +75,7 @@ def sample_works(
         ValueError: a sample's problem is missing.
     """
     target = TITLES[_language(translated_to)] if translated_to else ""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     works = []
     for sample in samples:
         if target:
@@ -91,16 +84,15 @@ def sample_works(
         problem = _problem_of(problems, sample)
         text = cleaned(sample.text, problem.language) if clean else sample.text
         tests = problem.tests(examples_only)
-        number = counts.get(problem.task_id, 0)
-        counts[problem.task_id] = number + 1
         works.append(
             Work(
                 task_id=problem.task_id,
-                number=number,
+                number=counts[problem.task_id],
                 language=problem.language,
                 source=program(problem, text, tests, translated=bool(sample.translated_from)),
             )
         )
+        counts[problem.task_id] += 1
     return works
 
 

@@ -15,32 +15,31 @@ KS = (1, 10, 100)
 
 
 def report(rows: Iterable[ResultRow], ks: Sequence[int] = KS) -> list[dict[str, Any]]:
-    """Returns a summary for each language that has results, in the order in which they come.
+    """Returns a summary for each language and suite, in the order in which results come.
 
     Args:
         rows: of one or more languages.
         ks: for pass@k; those for which there are too few samples are left out.
     """
-    by_language: dict[str, dict[str, list[Verdict]]] = {}
-    first: dict[str, ResultRow] = {}
+    parts: dict[tuple[str, str], dict[str, list[Verdict]]] = {}
+    first: dict[tuple[str, str], ResultRow] = {}
     for row in rows:
-        language = row.result.language
-        first.setdefault(language, row)
-        by_problem = by_language.setdefault(language, {})
+        part = row.result.language, row.result.suite
+        if part not in first or not first[part].result.isolation:  # of one that was run
+            first[part] = row
+        by_problem = parts.setdefault(part, {})
         by_problem.setdefault(row.result.task_id, []).append(row.result.verdict)
-    return [
-        _summary(language, by_problem, first[language], ks)
-        for language, by_problem in by_language.items()
-    ]
+    return [_summary(by_problem, first[part], ks) for part, by_problem in parts.items()]
 
 
 def _summary(
-    language: str, by_problem: dict[str, list[Verdict]], row: ResultRow, ks: Sequence[int]
+    by_problem: dict[str, list[Verdict]], row: ResultRow, ks: Sequence[int]
 ) -> dict[str, Any]:
     scores = mean_pass_at_k(by_problem, ks, row.num_problems)
     verdicts = count_verdicts(by_problem)
     return {
-        "language": language,
+        "language": row.result.language,
+        "suite": row.result.suite,
         "problems": row.num_problems,
         "problems_with_samples": len(by_problem),
         "samples": sum(map(len, by_problem.values())),
@@ -56,7 +55,7 @@ def report_text(summaries: Sequence[dict[str, Any]]) -> str:
     """Returns summaries as a table for people."""
     if not summaries:
         return "no results"
-    header = ["language", "problems", "samples", "passed", "score", "the others"]
+    header = ["", "problems", "samples", "passed", "score", "the others"]
     rows = [header, *(_cells(summary) for summary in summaries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     lines = [
@@ -78,7 +77,7 @@ def _cells(summary: dict[str, Any]) -> list[str]:
         if verdict != Verdict.passed
     ]
     return [
-        language_name(summary["language"]),
+        " ".join(filter(None, [language_name(summary["language"]), summary["suite"]])),
         problems,
         str(summary["samples"]),
         str(summary["passed"]),

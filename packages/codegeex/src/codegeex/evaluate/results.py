@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from codegeex.evaluate.execute import ExecutionConfig, Result, Work
+from codegeex.evaluate.config import ExecutionConfig
 from codegeex.evaluate.jsonl import Row, append_row, field, read_rows
 from codegeex.evaluate.verdict import Verdict
+from codegeex.evaluate.work import Result, Work
 
 _FIELDS = tuple(one.name for one in fields(Result))
 
@@ -21,7 +22,7 @@ class ResultRow:
 
     result: Result
     num_problems: int
-    """How many problems of this language the benchmark has."""
+    """How many problems the benchmark has in this language and suite."""
     digest: str
     """Of the program and its limits."""
 
@@ -41,7 +42,7 @@ class ResultsFile:
         path: made where it does not exist.
         works: the programs to run.
         config: their limits.
-        num_problems: how many the benchmark has, by language.
+        num_problems: how many the benchmark has, by language and suite.
 
     Raises:
         ValueError: the file is there and holds something else.
@@ -52,7 +53,7 @@ class ResultsFile:
         path: Path,
         works: Iterable[Work],
         config: ExecutionConfig,
-        num_problems: dict[str, int],
+        num_problems: Mapping[tuple[str, str], int],
     ) -> None:
         self.path = path
         self._num_problems = num_problems
@@ -76,7 +77,7 @@ class ResultsFile:
                 key = result.task_id, result.number
                 row = ResultRow(
                     result=result,
-                    num_problems=self._num_problems[result.language],
+                    num_problems=self._num_problems[result.language, result.suite],
                     digest=self._digests[key],
                 )
                 self.rows[key] = row

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from codegeex.evaluate.verdict import Judgement, Verdict
 from glm_core.agent.executor import ProgramResult
@@ -85,6 +85,19 @@ class Runner(Protocol):
 
     def judge(self, result: ProgramResult, token: str) -> Judgement:
         """Returns what the end of a program means that ended by itself."""
+        ...
+
+
+@runtime_checkable
+class PlainRunner(Runner, Protocol):
+    """A language in which whole programs are run, that read and write."""
+
+    def plan_plain(self, source: str, tools: Toolchain, memory_bytes: int) -> Plan:
+        """Returns how to run a program as it is; arguments as of `plan`.
+
+        Raises:
+            ToolMissing: the source needs something that is not installed.
+        """
         ...
 
 

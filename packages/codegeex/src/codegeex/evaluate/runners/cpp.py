@@ -31,6 +31,8 @@ _ASSERTION = re.compile(r"Assertion .* failed")
 _EXITS = ("exit", "_exit", "_Exit", "quick_exit")
 """Ways to end a program before its tests have; the end of `main` takes none of them."""
 
+_OPTIONS = ("-w", "-fdiagnostics-color=never", "-o", "program")
+
 _EARLY = "the program ended itself before its tests were over"
 _STUBS = """\
 extern "C" {
@@ -46,9 +48,6 @@ class CppRunner:
 
     memory_overhead = 0
 
-    def __init__(self, standard: str = "c++11") -> None:
-        self._standard = standard
-
     def find(self) -> Toolchain:
         compiler = find_tool("g++", _REMEDY)
         version = asked(compiler, "-dumpfullversion")
@@ -58,18 +57,22 @@ class CppRunner:
 
     def plan(self, source: str, token: str, tools: Toolchain, memory_bytes: int) -> Plan:
         stubs = "".join(f"void __wrap_{name}(int) {{ early(); }}\n" for name in _EXITS)
-        libraries = ("-lcrypto", "-lssl") if _OPENSSL.search(source) else ()
         return Plan(
             files={"main.cpp": source, "ended.cpp": _STUBS % (_EARLY, len(_EARLY) + 1, stubs)},
             compile=(
                 tools.tools["g++"],
-                f"-std={self._standard}",
-                "-w",
-                "-fdiagnostics-color=never",
-                *("main.cpp", "ended.cpp", "-o", "program"),
+                *("-std=c++11", *_OPTIONS, "main.cpp", "ended.cpp"),
                 *(f"-Wl,--wrap={name}" for name in _EXITS),
-                *libraries,
+                *_libraries(source),
             ),
+            run=("./program",),
+        )
+
+    def plan_plain(self, source: str, tools: Toolchain, memory_bytes: int) -> Plan:
+        options = ("-std=c++17", "-O2", *_OPTIONS, "main.cpp", *_libraries(source))
+        return Plan(
+            files={"main.cpp": source},
+            compile=(tools.tools["g++"], *options),
             run=("./program",),
         )
 
@@ -96,3 +99,7 @@ class CppRunner:
         if result.status < 0:
             said = said or signal_name(result.status)
         return Judgement(verdict=Verdict.runtime_error, detail=said or f"status {result.status}")
+
+
+def _libraries(source: str) -> tuple[str, ...]:
+    return ("-lcrypto", "-lssl") if _OPENSSL.search(source) else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from codegeex.evaluate.mask import mask
 from codegeex.evaluate.runners.base import (
     Plan,
     Toolchain,
@@ -24,6 +25,10 @@ _ERROR = re.compile(r"\berror:")
 _ASSERTION = re.compile(r"^Exception in thread \S+ java\.lang\.AssertionError")
 _MEMORY = re.compile(r"java\.lang\.OutOfMemoryError|insufficient memory")
 _EXCEPTION = re.compile(r"^Exception in thread|^Error: |^Caused by")
+
+_PUBLIC = re.compile(r"\bpublic\s+(?:final\s+|abstract\s+)*(?:class|enum|record)\s+(\w+)")
+_CLASS = re.compile(r"\b(?:class|enum|record|interface)\s+(\w+)")
+_MAIN = re.compile(r"\bstatic\s+(?:final\s+)?(?:synchronized\s+)?void\s+main\b")
 
 _SMALL = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto")
 """A virtual machine for a program of seconds: it starts in half the time."""
@@ -58,19 +63,27 @@ class JavaRunner:
     def plan(self, source: str, token: str, tools: Toolchain, memory_bytes: int) -> Plan:
         return Plan(
             files={"Main.java": source, "RunTests.java": _LAUNCHER % token},
-            compile=(
-                tools.tools["javac"],
-                *(f"-J{option}" for option in (*_SMALL, "-Xmx768m")),
-                *("-nowarn", "-encoding", "UTF-8", "-d", "classes"),
-                *("Main.java", "RunTests.java"),
-            ),
-            run=(
-                tools.tools["java"],
-                *_SMALL,
-                f"-Xmx{memory_bytes // MIB}m",
-                *("-cp", "classes", "RunTests"),
-            ),
+            compile=self._compile(tools, "Main.java", "RunTests.java"),
+            run=self._run(tools, memory_bytes, "RunTests"),
         )
+
+    def plan_plain(self, source: str, tools: Toolchain, memory_bytes: int) -> Plan:
+        public = _PUBLIC.search(mask(source, "java"))
+        name = public[1] if public else "Main"
+        return Plan(
+            files={f"{name}.java": source},
+            compile=self._compile(tools, f"{name}.java"),
+            run=self._run(tools, memory_bytes, _with_main(source) or name),
+        )
+
+    def _compile(self, tools: Toolchain, *files: str) -> tuple[str, ...]:
+        machine = (f"-J{option}" for option in (*_SMALL, "-Xmx768m"))
+        options = ("-nowarn", "-encoding", "UTF-8", "-d", "classes")
+        return (tools.tools["javac"], *machine, *options, *files)
+
+    def _run(self, tools: Toolchain, memory_bytes: int, name: str) -> tuple[str, ...]:
+        heap = f"-Xmx{memory_bytes // MIB}m"
+        return (tools.tools["java"], *_SMALL, heap, "-cp", "classes", name)
 
     def judge_compiled(self, result: ProgramResult) -> Judgement | None:
         if result.status == 0:
@@ -92,6 +105,19 @@ class JavaRunner:
                 return Judgement(verdict=verdict, detail=line)
         said = last_line(result.stderr) or f"status {result.status}"
         return Judgement(verdict=Verdict.runtime_error, detail=said)
+
+
+def _with_main(source: str) -> str:
+    """Returns the class that is around `main`, or an empty text."""
+    masked = mask(source, "java")
+    main = _MAIN.search(masked)
+    classes = [found for found in _CLASS.finditer(masked) if main and found.start() < main.start()]
+    outer = [
+        found[1]
+        for found in classes
+        if masked[: found.start()].count("{") == masked[: found.start()].count("}")
+    ]
+    return outer[-1] if outer else ""
 
 
 def _settings(compiler: str) -> tuple[str, ...]:

@@ -37,6 +37,10 @@ class PythonRunner:
         run = (tools.tools["python"], "-I", "-B", "main.py")
         return Plan(files={"main.py": source + ending}, run=run)
 
+    def plan_plain(self, source: str, tools: Toolchain, memory_bytes: int) -> Plan:
+        run = (tools.tools["python"], "-I", "-B", "main.py")
+        return Plan(files={"main.py": source}, run=run)
+
     def judge_compiled(self, result: ProgramResult) -> Judgement | None:
         return None
 
