@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glm_core.tokenizer.known_lines import KnownLines, may_cut
 from glm_core.tokenizer.specials import (
     CLS,
     DBLOCK,
@@ -73,6 +74,7 @@ class ByteBPETokenizer:
                 f"{', '.join(SPECIAL_TOKENS)}, which are always there: leave it away"
             )
         self._names = {token: name for name, token in self._specials.items()}
+        self._lines = KnownLines(self._read) if may_cut(json.loads(bpe.to_str())) else None
 
     @classmethod
     def train(
@@ -213,8 +215,8 @@ class ByteBPETokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`; never a special id."""
-        ids: list[int] = self._bpe.encode(valid_utf8(text), add_special_tokens=False).ids
-        return ids
+        text = valid_utf8(text)
+        return self._read(text) if self._lines is None else self._lines.encode(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, in parallel."""
@@ -268,6 +270,10 @@ class ByteBPETokenizer:
         digest = hashlib.sha256(self._bpe.to_str().encode("utf-8"))
         digest.update(json.dumps(self._specials, sort_keys=True).encode("utf-8"))
         return digest.hexdigest()
+
+    def _read(self, text: str) -> list[int]:
+        ids: list[int] = self._bpe.encode(text, add_special_tokens=False).ids
+        return ids
 
     def _piece(self, token: int) -> bytes:
         if 0 <= token < len(self._pieces):
