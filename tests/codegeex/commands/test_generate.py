@@ -113,6 +113,19 @@ def test_references_are_read_in_their_order(file: Path) -> None:
     assert hole.language == "c++"
 
 
+def test_other_files_of_the_repository_are_in_the_prompt(
+    folder: str, file: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (file.parent / "shapes.py").write_text("def area_of_circle(radius):\n    return radius**2\n")
+    argv = ["generate", "--model", folder, "--file", str(file), "--line", "5", "--json"]
+    assert cli.main(argv) == 0
+    alone = json.loads(capfd.readouterr().out)["usage"]["prompt"]
+    assert cli.main([*argv, "--root", str(file.parent)]) == 0
+    assert json.loads(capfd.readouterr().out)["usage"]["prompt"] > alone + 20
+    assert cli.main([*argv, "--root", str(file)]) == 2
+    assert "is no folder: give the root of the repository" in capfd.readouterr().err
+
+
 def test_every_option_has_a_flag() -> None:
     without = {"client", "newest_wins", "logprobs"}  # of a server's requests
     assert {field.name for field in fields(Options)} - without <= set(vars(_flags("x")))

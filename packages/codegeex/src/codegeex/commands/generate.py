@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ HELP = "complete code between a prefix and a suffix, or in a file"
 EXAMPLE = """\
 codegeex generate --prefix "def fib(n):" --suffix ""
 codegeex generate --file app.py --line 12 --mode line
-codegeex generate --file app.py --line 12 --column 9 --num-choices 3
+codegeex generate --file app.py --line 12 --column 9 --root . --num-choices 3
 git show HEAD:app.py | codegeex generate --stdin --line 12 --path app.py"""
 
 SEVERAL_TEMPERATURE, SEVERAL_TOP_P = 0.6, 0.95
@@ -62,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE",
         help="another file that helps, the most useful last (repeats)",
+    )
+    what.add_argument(
+        "--root",
+        metavar="DIR",
+        help="a repository whose other files may help, as far as the prompt has room",
     )
     what.add_argument(
         "--fim-format", metavar="NAME", help="how the model was taught to fill in (as it tells)"
@@ -107,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         pending = (
             completer.submit_text(args.prompt, options)
             if hole is None
-            else completer.submit(hole, options)
+            else completer.submit(_with_references(hole, options, completer, args), options)
         )
         if args.json or options.num_choices > 1:
             _print_all(args, pending.outcome())
@@ -210,6 +216,25 @@ def _split(args: argparse.Namespace) -> tuple[str, str]:
         raise ValueError(
             f"--line is {args.line}, but {name} has only {len(text.splitlines())} lines"
         ) from None
+
+
+def _with_references(
+    hole: Hole, options: Options, completer: Completer, args: argparse.Namespace
+) -> Hole:
+    """Returns the hole with what its repository has that helps; the user's own comes last."""
+    if args.root is None:
+        return hole
+    from codegeex.complete.context import RepositoryContext
+
+    context = RepositoryContext(args.root)
+    if args.file is not None and args.path is None:
+        path = context.path_of(str(Path(args.file).resolve()))
+        hole = replace(hole, path=path or hole.path)
+    context.refresh()
+    context.close()
+    room = completer.room_for_references(hole, options)
+    found = context.references(hole, room, lambda text: len(completer.tokenizer.encode(text)))
+    return replace(hole, references=(*found, *hole.references))
 
 
 def _reference(path: Path) -> Reference:

@@ -17,6 +17,7 @@ from codegeex.complete.shaper import Shaper, Trim
 from codegeex.complete.watch import AnswerWatch
 from codegeex.complete.window import visible
 from codegeex.fim import FimFormat, fim_ids
+from codegeex.fim.prompt import REFERENCE_SHARE
 from codegeex.hole import Hole
 from glm_core.infer.beginning import Begins
 from glm_core.infer.blanks import ids_prompt
@@ -24,6 +25,9 @@ from glm_core.infer.engine import Engine, EngineRequest
 from glm_core.infer.sampling import SamplingConfig
 from glm_core.tokenizer.protocol import Tokenizer
 from glm_core.tokenizer.specials import EOS
+
+_CHARS_PER_TOKEN = 4
+"""About what code has."""
 
 
 class Completer:
@@ -101,6 +105,12 @@ class Completer:
             EngineError: as `submit`.
         """
         return self.submit(hole, Options(max_new_tokens=0))
+
+    def room_for_references(self, hole: Hole, options: Options) -> int:
+        """Returns about how many tokens of other files the prompt of a hole has room for."""
+        room = self._room(options)
+        own = (len(hole.prefix) + len(hole.suffix)) // _CHARS_PER_TOKEN
+        return max(0, min(int(room * REFERENCE_SHARE), room - own))
 
     def _hole_ids(self, hole: Hole, options: Options) -> list[int]:
         room = self._room(options)
