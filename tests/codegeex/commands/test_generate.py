@@ -118,10 +118,10 @@ def test_other_files_of_the_repository_are_in_the_prompt(
 ) -> None:
     (file.parent / "shapes.py").write_text("def area_of_circle(radius):\n    return radius**2\n")
     argv = ["generate", "--model", folder, "--file", str(file), "--line", "5", "--json"]
-    assert cli.main(argv) == 0
+    assert cli.main([*argv, "--path", "app.py"]) == 0
     alone = json.loads(capfd.readouterr().out)["usage"]["prompt"]
     assert cli.main([*argv, "--root", str(file.parent)]) == 0
-    assert json.loads(capfd.readouterr().out)["usage"]["prompt"] > alone + 20
+    assert json.loads(capfd.readouterr().out)["usage"]["prompt"] > alone + 10
     assert cli.main([*argv, "--root", str(file)]) == 2
     assert "is no folder: give the root of the repository" in capfd.readouterr().err
 
