@@ -103,3 +103,15 @@ def test_model_raises_when_there_is_nothing_to_count() -> None:
         KneserNey(np.array([], dtype=np.uint16), VOCAB, 3, EOS)
     with pytest.raises(ValueError, match="order of the n-gram model is 1: it must be at least 2"):
         KneserNey(_stream(0, 1), VOCAB, 1, EOS)
+
+
+@pytest.mark.parametrize("order", [2, 3, 5])
+def test_next_probabilities_are_those_of_a_stream_when_asked_for_every_id(order):
+    model = KneserNey(_stream(0, 60), VOCAB, order, EOS)
+    text = _stream(1, 3)[:25]
+    for length in (0, 1, 2, 7, 24):
+        given = text[:length].tolist()
+        found = model.next_probabilities(given)
+        expected = [model.probabilities(np.array([*given, token]))[-1] for token in range(VOCAB)]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert abs(found.sum() - 1) < 1e-6  # seen: 4e-8, for weights are float32

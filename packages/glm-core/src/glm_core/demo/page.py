@@ -45,6 +45,13 @@ def code(text: str) -> Html:
     return Html(f"<pre><code>{escape(text)}</code></pre>")
 
 
+def listing(pieces: Iterable[tuple[str, bool]], label: str = "") -> Html:
+    """Code in which the pieces flagged True, those a model wrote, are marked."""
+    body = "".join(f"<mark>{escape(t)}</mark>" if m else escape(t) for t, m in pieces if t)
+    caption = f"<figcaption>{escape(label)}</figcaption>" if label else ""
+    return Html(f"<figure><pre><code>{body}</code></pre>{caption}</figure>")
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
     """A table; cells that are numbers are set to the right."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)

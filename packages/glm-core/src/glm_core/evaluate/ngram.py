@@ -97,6 +97,25 @@ class KneserNey:
         scored_T[np.cumsum([len(document) for document in closed]) - 1] = False
         return float(-np.log(self.probabilities(stream_T)[scored_T]).sum())
 
+    def next_probabilities(self, tokens_T: Sequence[int]) -> Floats:
+        """Returns the probability of every id after a text that begins a document, [vocab_size]."""
+        text = self._padded(np.asarray(tokens_T[-self.order :], dtype=np.int64))
+        probability_V = np.full(self.vocab_size, 1.0 / self.vocab_size)
+        history_T = np.zeros(len(text), dtype=np.int64)  # as in `probabilities`
+        history = 0
+        for order in self._orders:
+            begin = history * self.vocab_size
+            first, last = np.searchsorted(order.keys_U, (begin, begin + self.vocab_size))
+            probability_V = probability_V * order.backoff_H[history]
+            probability_V[order.keys_U[first:last] - begin] += order.own_U[first:last]
+            rows_T = _find(order.keys_U, history_T * self.vocab_size + text)
+            rows_T[history_T < 0] = _UNKNOWN
+            history = int(rows_T[-1])
+            if history < 0:
+                break
+            history_T = np.concatenate(([_UNKNOWN], rows_T[:-1]))
+        return probability_V
+
     def _padded(self, tokens_T: np.ndarray) -> Ints:
         """Puts eos before a stream, so that its first token has a history too."""
         pad = np.full(self.order - 1, self.eos_id, dtype=np.int64)
