@@ -16,11 +16,19 @@ from glm_kernels.measured import Table, use_table
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(("amx", "expected"), [(True, Precision.bf16), (False, Precision.fp32)])
-def test_bf16_is_chosen_when_cpu_has_amx(
-    monkeypatch: pytest.MonkeyPatch, amx: bool, expected: Precision
+@pytest.mark.parametrize(
+    ("amx", "avx512", "expected"),
+    [
+        (True, False, Precision.bf16),
+        (False, True, Precision.bf16),
+        (False, False, Precision.fp32),
+    ],
+)
+def test_bf16_is_chosen_when_cpu_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, expected: Precision
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     assert resolve_precision(Precision.auto, CPU) is expected
     assert resolve_precision(Precision.fp16, CPU) is Precision.fp16
 

@@ -49,13 +49,14 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 def built_in_precision(device: torch.device) -> Precision:
     """The precision of a device on which nothing was measured.
 
-    Emulated bf16 does not pay: a CPU needs AMX tiles, else fp32 is faster; a GPU from before
-    Ampere takes fp16.
+    Emulated bf16 does not pay: a CPU needs AMX tiles or AVX-512's products of bf16, else fp32 is
+    faster; a GPU from before Ampere takes fp16.
     """
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return Precision.bf16 if native else Precision.fp16
-    return Precision.bf16 if torch.cpu._is_amx_tile_supported() else Precision.fp32
+    native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return Precision.bf16 if native else Precision.fp32
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
