@@ -449,7 +449,7 @@ def test_bytes_are_the_same_when_killed(whole, tmp_path, monkeypatch):
         ({"max_bytes": 1_000}, "max_bytes=1000 must be above min_bytes"),
         ({"workers": -1}, "workers=-1 must not be negative"),
         ({"vocab_size": 100}, "vocab_size=100 must be at least 267: 256 bytes and the special"),
-        ({"languages": ["pyton"]}, "language 'pyton' is unknown: did you mean python"),
+        ({"languages": ["kotlinn"]}, "language 'kotlinn' is unknown: did you mean kotlin"),
     ],
 )
 def test_setting_is_named_when_it_makes_no_sense(settings, message):

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="a folder, a source file, a .jsonl or .jsonl.gz file, or installed-code",
+        help="a folder, a source file, a .jsonl or .jsonl.gz file, installed-code or stdlib-code",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument(
@@ -122,6 +122,9 @@ def _table(folder: str, manifest: dict[str, Any]) -> str:
         )
     code = manifest["code"]
     lines.append(f"{len(code['repositories'])} repositories, split by {code['split_by']}")
+    if code["packages_left_out"]:
+        names = ", ".join(package["name"] for package in code["packages_left_out"])
+        lines.append(f"packages left out for their licences: {names}")
     if code["dropped"]:
         lines.append("left out:")
     for name, (files, size) in code["dropped"].items():

@@ -29,8 +29,7 @@ MARKUP = frozenset(
 """Languages of text and data: read only when they are asked for."""
 _NEVER = frozenset("__pycache__ node_modules bower_components venv env site-packages".split())
 _VENDORED = frozenset(
-    "_vendor vendor _vendored vendored extern externals third_party third-party thirdparty "
-    "3rdparty".split()
+    "_vendor vendor _vendored vendored extern externals third_party third-party 3rdparty".split()
 )
 _TESTS = frozenset("test tests testing testdata test_data __tests__ spec specs idle_test".split())
 _GIT_SECONDS = 60

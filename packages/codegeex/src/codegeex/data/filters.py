@@ -24,7 +24,7 @@ _GENERATED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _COMMENT = re.compile(r"^\s*(?:#|//|/\*|\*|--|;|%|<!--|!|\"\"\"|''')")
-_LITERAL = r"""(?:[-+]?\d[\w.+-]*+|'[^'\n]*+'|"[^"\n]*+"|None\b|[Nn]ull\b|[Tt]rue\b|[Ff]alse\b)"""
+_LITERAL = r"""(?:[-+]?\d[\w.+-]*+|'[^'\n]*+'|"[^"\n]*+"|(?i:none|null|true|false)\b)"""
 _LITERALS = re.compile(  # a line of numbers and strings, with what separates them
     rf"^[ \t]*+(?=[\[({{'\"\d+-])[\[({{ \t]*+{_LITERAL}?(?:[ \t,:\])}}]++{_LITERAL}?)*+[;]?$", re.M
 )

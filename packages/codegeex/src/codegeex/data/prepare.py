@@ -113,6 +113,7 @@ def _make(
             "dropped": chosen.left_out.tally.as_dict(),
             "contaminated": chosen.left_out.contaminated,
             "repositories": _repositories(chosen.documents[TRAIN], listing),
+            "packages_left_out": listing.packages_left_out,
         },
     }
     write_whole(result / MANIFEST, manifest)

@@ -25,6 +25,8 @@ class Listing:
     skipped: Tally = field(default_factory=Tally)
     versions: dict[str, str] = field(default_factory=dict)
     """Version of each repository, where one is known."""
+    packages_left_out: list[dict[str, str]] = field(default_factory=list)
+    """Installed packages whose licence is not permissive, or not told."""
 
     def fingerprint(self) -> dict[str, Any]:
         """Names, sizes and times of the files."""
@@ -46,13 +48,22 @@ def list_sources(config: PrepareConfig) -> Listing:
     listing = Listing(sources=[_absolute(source) for source in config.sources])
     for source in config.sources:
         if source in NAMED_SOURCES:
-            packages = [package for package in installed_packages() if package.permissive]
-            packages = packages[:1] if source == STDLIB_CODE else packages
-            listing.files.extend(installed_files(packages, config, listing.skipped))
-            listing.versions |= {package.name: package.version for package in packages}
+            _add_installed(source == STDLIB_CODE, config, listing)
         else:
             listing.files.extend(_named(source, config, listing.skipped))
     return listing
+
+
+def _add_installed(only_stdlib: bool, config: PrepareConfig, listing: Listing) -> None:
+    packages = installed_packages()[:1] if only_stdlib else installed_packages()
+    permissive = [package for package in packages if package.permissive]
+    listing.files.extend(installed_files(permissive, config, listing.skipped))
+    listing.versions |= {package.name: package.version for package in permissive}
+    listing.packages_left_out.extend(
+        {"name": package.name, "version": package.version, "licence": package.licence}
+        for package in packages
+        if not package.permissive
+    )
 
 
 def _named(source: str, config: PrepareConfig, skipped: Tally) -> list[SourceFile]:
