@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from codegeex.complete import Completer
 from codegeex.fim import find_format
+from codegeex.hole import Hole
 from codegeex.lsp.late import LateCompleter
 from codegeex.lsp.server import CodeServer
 from codegeex.lsp.stdio import converse
@@ -82,7 +84,7 @@ def talking(server: CodeServer) -> Iterator[Client]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    with open(client_out, "wb") as to_server, open(client_in, "rb") as from_server:
+    with closing(server), open(client_out, "wb") as to_server, open(client_in, "rb") as from_server:
         made = Client(to_server, from_server)
         yield made
         to_server.close()
@@ -90,6 +92,20 @@ def talking(server: CodeServer) -> Iterator[Client]:
         assert not thread.is_alive()
         made.join()
     assert len(statuses) == 1
+
+
+@pytest.fixture
+def holes(completer: Completer, monkeypatch: pytest.MonkeyPatch) -> list[Hole]:
+    """What the model is asked for."""
+    asked: list[Hole] = []
+    submit = completer.submit
+
+    def noted(hole: Hole, options: Any) -> Any:
+        asked.append(hole)
+        return submit(hole, options)
+
+    monkeypatch.setattr(completer, "submit", noted)
+    return asked
 
 
 @pytest.fixture

@@ -25,20 +25,6 @@ KNOWS_INLINE = {"textDocument": {"inlineCompletion": {}}}
 Writes = Callable[..., None]
 
 
-@pytest.fixture
-def holes(completer: Completer, monkeypatch: pytest.MonkeyPatch) -> list[Hole]:
-    """What the model is asked for."""
-    asked: list[Hole] = []
-    submit = completer.submit
-
-    def noted(hole: Hole, options: Any) -> Any:
-        asked.append(hole)
-        return submit(hole, options)
-
-    monkeypatch.setattr(completer, "submit", noted)
-    return asked
-
-
 def texts(result: Message) -> list[str]:
     return [item["insertText"] for item in result["items"]]
 

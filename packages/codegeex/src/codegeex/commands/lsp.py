@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         status = asyncio.run(converse(server.protocol, *own_stdio()))
     finally:
-        model.close()
+        server.close()
     if model.is_loading:
         os._exit(status)  # nothing else ends a thread that is importing or reading weights
     return status

@@ -7,6 +7,6 @@ at once, and a thread loads the model meanwhile.
 - ``protocol``, ``stdio``: pygls, with what it leaves to its users
 - ``server``: what is answered to which message
 - ``settings``: what an editor may choose
-- ``ask``, ``late``: the model
+- ``question``, ``ask``, ``neighbours``, ``late``: what the model is asked
 - ``items``: completions in the protocol's words
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from codegeex.lsp.positions import UTF16, column_of, index_of
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 """The protocol's lines end here and nowhere else: not at form feeds, as those of Python do."""
+_REVISIONS = itertools.count(1)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -46,6 +48,8 @@ class Document:
         """Absolute; empty for what has no name yet."""
         self.language = _language(language_id, self.path)
         """A key of `LANGUAGES`; empty where it is unknown."""
+        self.revision = next(_REVISIONS)
+        """Another one after each change."""
         self._encoding = encoding
         self._lines = _lines(text)
 
@@ -59,6 +63,7 @@ class Document:
         Raises:
             ValueError: the part is not in the document.
         """
+        self.revision = next(_REVISIONS)
         if span is None:
             self._lines = _lines(text)
             return

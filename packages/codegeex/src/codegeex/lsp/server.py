@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lsprotocol import types
 from pygls.capabilities import get_capability
@@ -19,7 +19,11 @@ from codegeex.lsp.documents import Cursor, Document, path_of
 from codegeex.lsp.items import inline_items, list_items
 from codegeex.lsp.late import LateCompleter
 from codegeex.lsp.protocol import Protocol
+from codegeex.lsp.question import Question
 from codegeex.lsp.settings import SECTION, Offer, Settings
+
+if TYPE_CHECKING:
+    from codegeex.lsp.ask import Asker
 
 _SIGNS = [".", "("]
 """Behind them an editor asks for its list though no word is begun."""
@@ -45,6 +49,7 @@ class CodeServer(LanguageServer):
         self.model = model
         self.model_name = model_name
         self.settings = Settings()
+        self._asker: Asker | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         """Kept, or nothing would keep them."""
         inline = types.InlineCompletionOptions()
@@ -75,33 +80,46 @@ class CodeServer(LanguageServer):
         except ValueError as error:
             self.tell(f"{error}; the settings stay as they were", types.MessageType.Warning)
 
-    def hole(self, document: Document, cursor: Cursor) -> Hole:
+    def question(
+        self, kind: str, document: Document, cursor: Cursor, is_by_hand: bool = False
+    ) -> Question:
         """Returns what the model is asked for."""
-        return Hole(
+        root = self._root_of(document.path)
+        path = os.path.relpath(document.path, root) if root else os.path.basename(document.path)
+        hole = Hole(
             prefix=cursor.prefix,
             suffix=cursor.suffix,
-            path=self._short_path(document.path),
+            path=path,
             language=document.language,
             mode=self.settings.mode,
         )
+        line = cursor.position.line
+        return Question(hole, document, line, root, f"{kind} {document.uri}", is_by_hand)
 
-    async def texts(self, hole: Hole, client: str, is_by_hand: bool = False) -> list[str]:
+    async def texts(self, question: Question) -> list[str]:
         """Returns texts for a hole, the best first, once there is a model."""
         settings = self.settings
         completer = await self.model.completer()
-        from codegeex.lsp.ask import texts_for  # torch, which by now is there
+        if self._asker is None:
+            from codegeex.lsp.ask import Asker  # torch, which by now is there
 
-        return await texts_for(completer, hole, settings, client, is_by_hand)
+            self._asker = Asker(completer, self.protocol.documents)
+        return await self._asker.texts(question, settings)
+
+    def close(self) -> None:
+        """Stops what goes on beside the messages."""
+        if self._asker is not None:
+            self._asker.close()
+        self.model.close()
 
     def has(self, capability: str) -> bool:
         """Returns whether the editor can do something."""
         return bool(get_capability(self.client_capabilities, capability))
 
-    def _short_path(self, path: str) -> str:
-        """Returns a path as seen from the innermost folder of the workspace that it is in."""
+    def _root_of(self, path: str) -> str:
+        """Returns the innermost folder of the workspace that a file is in; empty without one."""
         roots = [path_of(uri) for uri in self.workspace.folders] + [self.workspace.root_path or ""]
-        inside = [root for root in roots if root and path.startswith(os.path.join(root, ""))]
-        return os.path.relpath(path, max(inside, key=len)) if inside else os.path.basename(path)
+        return max((root for root in roots if _is_inside(path, root)), key=len, default="")
 
 
 def _answers(
@@ -121,6 +139,12 @@ def _answers(
             raise JsonRpcException(str(error) or type(error).__name__, code) from error
 
     return answer
+
+
+def _is_inside(path: str, root: str) -> bool:
+    """A whole disk and somebody's home are no projects."""
+    folder = os.path.join(root, "")
+    return root not in ("", os.sep, os.path.expanduser("~")) and path.startswith(folder)
 
 
 def initialize(ls: CodeServer, params: types.InitializeParams) -> None:
@@ -158,8 +182,7 @@ async def inline_completion(
         begun = selected.text
     if not is_by_hand and not ls.settings.automatic:
         return inline_items([], span)
-    hole = ls.hole(document, cursor)
-    texts = await ls.texts(hole, f"inline {document.uri}", is_by_hand)
+    texts = await ls.texts(ls.question("inline", document, cursor, is_by_hand))
     return inline_items([begun + text for text in texts], span)
 
 
@@ -167,7 +190,7 @@ async def inline_completion(
 async def completion(ls: CodeServer, params: types.CompletionParams) -> types.CompletionList:
     document = ls.protocol.documents[params.text_document.uri]
     cursor = document.at(params.position)
-    texts = await ls.texts(ls.hole(document, cursor), f"list {document.uri}")
+    texts = await ls.texts(ls.question("list", document, cursor))
     return list_items(texts, cursor, ls.protocol.documents.encoding, ls.model_name)
 
 
