@@ -9,23 +9,27 @@ import sys
 
 import pytest
 
+import codegeex
 import glm_core
 import glm_kernels
 
 HEAVY = frozenset(
-    "accelerate datasets deepspeed diffusers huggingface_hub ipykernel jupyter_client matplotlib "
-    "open_clip PIL pandas pyarrow scipy sklearn tensorboard timm torchvision transformers triton "
-    "xformers zmq".split()
+    "accelerate datasets datasketch deepspeed diffusers huggingface_hub ipykernel jupyter_client "
+    "lsprotocol matplotlib open_clip PIL pandas pyarrow pygls scipy sklearn tensorboard timm "
+    "torchvision transformers tree_sitter triton xformers zmq".split()
 )
 
 # Files of Triton kernels are imported at the first call of their op; the process of llama.cpp runs
-# in an environment of its own, as does that of chatglm.cpp; kernel_main is the program of the code
-# interpreter's kernel.
+# in an environment of its own, as does that of chatglm.cpp and what writes llama.cpp's file;
+# kernel_main is the program of the code interpreter's kernel; the language server is imported by
+# its command, which asks for its packages first.
 LATE = (
     "glm_kernels.triton.",
     "glm_core.bench.llama_worker",
     "glm_core.bench.chatglm_cpp_worker",
     "glm_core.agent.executor.inside.kernel_main",
+    "codegeex.bench.llama_file",
+    "codegeex.lsp.",
 )
 
 
@@ -52,14 +56,14 @@ def test_torch_is_enough_when_glm_core_is_imported(loaded_by_torch):
 
 
 def test_optional_packages_stay_out_when_every_module_is_imported(loaded_by_torch):
-    names = [*modules_of(glm_core), *modules_of(glm_kernels)]
+    names = [*modules_of(glm_core), *modules_of(glm_kernels), *modules_of(codegeex)]
     names = [name for name in names if not name.startswith(LATE)]
     assert len(names) > 20
     everything = "\n".join(f"import {name}" for name in names)
     assert loaded_by(everything) & HEAVY - loaded_by_torch == set()
 
 
-@pytest.mark.parametrize("name", ["codegeex", "cogvlm", "relay_diffusion", "webglm"])
+@pytest.mark.parametrize("name", ["cogvlm", "relay_diffusion", "webglm"])
 def test_sibling_says_what_is_true_when_imported(name):
     doc = importlib.import_module(name).__doc__
     assert doc

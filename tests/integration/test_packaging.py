@@ -45,11 +45,12 @@ def test_configs_are_in_the_wheel_when_built(wheel):
 
 
 def test_shipped_models_are_in_the_wheel_when_built(wheel):
-    package = ROOT / "packages" / "glm-core" / "src"
-    files = [path for path in (package / "glm_core" / "nano").rglob("*") if path.is_file()]
-    ours = {p.relative_to(package).as_posix() for p in files if p.suffix != ".pyc"}
-    assert "glm_core/nano/__init__.py" in ours
-    assert ours <= set(wheel)
+    for folder, model in (("glm-core/src/glm_core", "text"), ("codegeex/src/codegeex", "code")):
+        package = ROOT / "packages" / folder
+        files = [path for path in (package / "nano").rglob("*") if path.is_file()]
+        ours = {p.relative_to(package.parent).as_posix() for p in files if p.suffix != ".pyc"}
+        assert f"{package.name}/nano/{model}/model.safetensors" in ours
+        assert ours <= set(wheel)
 
 
 def test_page_is_in_the_wheel_when_built(wheel):

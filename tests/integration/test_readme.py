@@ -7,19 +7,20 @@ import importlib
 import re
 import shlex
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from codegeex.cli import PROGRAM as CODEGEEX
+from codegeex.training.run import TRAIN as TRAIN_CODE
 from glm_core import cli
-from glm_core.commands import COMMANDS
-from glm_core.train.compose import TRAIN, compose_config
+from glm_core.cli import GLM
+from glm_core.train.compose import TRAIN, valid_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-GROUPS = ("model", "data", "optim", "trainer")
+PROGRAMS = {program.name: program for program in (GLM, CODEGEEX)}
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -40,12 +41,22 @@ def test_every_command_exists_when_a_document_names_it(path, capsys):
     for program, *words in commands(path):
         if program == "make":
             assert set(w for w in words if "=" not in w) <= set(targets), words
-        elif program in ("glm", ".venv/bin/glm"):
-            assert words[0] in COMMANDS, words
-            assert cli.main([words[0], "--help"]) == 0
-            usage = capsys.readouterr().out
+        elif known := PROGRAMS.get(program.removeprefix(".venv/bin/")):
+            assert words[0] in known.commands, words
+            usage = _usage(known, words, capsys)
             flags = [word.partition("=")[0] for word in words if word.startswith("--")]
             assert [flag for flag in flags if flag not in usage] == [], words
+
+
+def _usage(program: cli.Program, words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The help of a command, and of the part of it that the next word names."""
+    usage = ""
+    for asked in ([words[0], "--help"], [*words[:2], "--help"]):
+        if len(asked) == 2 or re.fullmatch(r"[a-z-]+", asked[1]):
+            cli.main(asked, program)
+            usage += capsys.readouterr().out
+    assert usage
+    return usage
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
@@ -62,8 +73,7 @@ def test_every_setting_exists_when_a_document_names_it(path):
     """Settings in shell lines and in `code`: the typed config has each of them."""
     text = path.read_text(encoding="utf-8")
     named = set(re.findall(r"\b((?:model|data|optim|trainer)\.[a-z_]+)\b(?!\()", text))
-    config = compose_config(TRAIN, ["experiment=debug"])
-    known = {f"{group}.{f.name}" for group in GROUPS for f in fields(getattr(config, group))}
+    known = {*valid_keys(TRAIN), *valid_keys(TRAIN_CODE)}
     known |= {"trainer.max_step", "trainer.py", "model.safetensors", "model.config"}  # other things
     assert named <= known
 
