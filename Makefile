@@ -15,7 +15,7 @@ STAMP := $(VENV)/.installed
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(STAMP) ## fill blanks, continue text, train a tiny GLM for a minute; writes outputs/demo/index.html
+demo: $(STAMP) ## fill blanks, complete code, train a tiny GLM for a minute; writes outputs/demo/index.html
 	@$(BIN)/glm demo
 
 test: $(STAMP) ## the test suite: CPU, offline, under 6 minutes on two cores
@@ -35,9 +35,12 @@ bench: $(STAMP) ## the Trainer against transformers, every kernel against torch 
 	@$(BIN)/glm bench train
 	@$(BIN)/glm bench kernels
 
-nano: $(STAMP) ## train the shipped nano-text model again (90 minutes with AMX), measure it, write its card
+nano: $(STAMP) ## train the shipped models nano-text and nano-code again (90 and 140 minutes), write their cards
 	@$(BIN)/glm train experiment=nano_text run_dir=outputs/nano_text
 	@$(BIN)/python -m glm_core.nano.ship_text outputs/nano_text
+	@$(BIN)/codegeex prepare installed-code --out outputs/nano_code_data
+	@$(BIN)/codegeex train experiment=nano_code run_dir=outputs/nano_code
+	@$(BIN)/python -m codegeex.nano.ship_code outputs/nano_code
 
 clean: ## remove .venv and the caches, not outputs/
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
