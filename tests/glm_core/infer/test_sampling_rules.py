@@ -156,3 +156,10 @@ def test_ids_are_not_copied_when_they_stand_in_an_array() -> None:
     view = as_ids(ids)
     ids[0] = 9
     assert view.tolist() == [9, 6]
+
+
+@pytest.mark.parametrize("temperature", [1e39, 1e300])
+def test_every_token_is_as_probable_when_the_temperature_is_huge(temperature: float) -> None:
+    scores_V = np.array([0.0, 5.0, -np.inf, 5.5], dtype=np.float32)
+    ids, weights = candidates(scores_V, temperature)
+    assert ids is None and weights.tolist() == [1.0, 1.0, 0.0, 1.0]

@@ -94,8 +94,10 @@ def candidates(
     if 0 < top_k < scores_V.size:
         ids = np.flatnonzero(scores_V >= floor_of_top_k(scores_V, top_k))
         scores_V = scores_V[ids]
-    # Below this the most probable token is certain anyway, and float32 would overflow.
-    weights_C = np.exp((scores_V - scores_V.max()) / np.float32(max(temperature, 1e-30)))
+    # Below the one the most probable token is certain anyway, above the other all tokens are alike,
+    # and float32 would overflow.
+    divisor = np.float32(min(max(temperature, 1e-30), 1e30))
+    weights_C = np.exp((scores_V - scores_V.max()) / divisor)
     floor = min_p
     if top_p < 1.0:
         floor = max(floor, floor_of_top_p(weights_C, top_p))

@@ -48,8 +48,10 @@ def _section(path: str, method: str, operation: dict[str, Any], schema: dict[str
     body = operation.get("requestBody")
     if body is None:
         return text
-    name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
-    rows = _rows(schema["components"]["schemas"], name)
+    told = body["content"]["application/json"]["schema"]
+    if "$ref" not in told:  # any object: its summary says what it may be
+        return text
+    rows = _rows(schema["components"]["schemas"], told["$ref"].rpartition("/")[2])
     return f"{text}<table>{''.join(rows)}</table>"
 
 
