@@ -6,7 +6,6 @@ import signal
 import time
 from multiprocessing import get_context
 
-import numpy as np
 import pytest
 
 from codegeex.data import prepare as module
@@ -460,8 +459,3 @@ def test_setting_is_named_when_it_makes_no_sense(settings, message):
 def test_prefixes_are_refused_when_the_folder_has_none(tmp_path):
     with pytest.raises(ValueError, match="train.prefixes is missing: the folder was not made by"):
         read_prefixes(tmp_path, "train")
-
-
-def test_shards_of_unsigned_ids_are_exact_when_the_vocabulary_is_large(config, tmp_path):
-    prepared = prepare_code(config(vocab_size=70_000))
-    assert prepared.train.tokens.dtype in (np.dtype("<u2"), np.dtype("<u4"))
