@@ -3,14 +3,16 @@
 What does not fit is left out in this order: references from the far end, the end of the suffix,
 the beginning of the prefix. Text far beyond what could fit is never read into tokens.
 
-The prefix begins at one of a few fixed places of the file, and not at the last so many tokens, and
-what it leaves to the others changes in steps too: while somebody types at its end all before it
-stays as it is, and need not be read again.
+The prefix does not begin at the last so many tokens, but at one of the lines there that is found
+again wherever what an editor shows of the file begins, and what it leaves to the others changes in
+steps: while somebody types at its end all before it stays as it is, and need not be read again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from zlib import crc32
 
 from codegeex.fim.format import FimFormat, Mark, Part, Slot
 from codegeex.hole import Hole, Reference
@@ -23,8 +25,10 @@ REFERENCE_SHARE = 1 / 2
 """Most of the room that references may take."""
 _CHARS_PER_TOKEN = 8
 """More than code has: what is longer is cut before it is read into tokens."""
-_STEPS = 8
-"""A prefix that has become too long is cut by this part of its room, and grows by it."""
+_STEPS = 4
+"""A prefix that has become too long is cut by at most this part of its room, and grows by it."""
+_TYPED = 16
+"""Tokens of the last line are counted by so many."""
 _LEAST = 16
 """Tokens that the texts of a hole need."""
 
@@ -44,10 +48,11 @@ def fim_ids(hole: Hole, format: FimFormat, tokenizer: Tokenizer, limit: int) -> 
             "more"
         )
     suffix = tokenizer.encode(hole.suffix[: room * _CHARS_PER_TOKEN]) if hole.suffix else []
-    prefix = prefix_ids(hole.prefix, tokenizer, room - min(len(suffix), int(room * SUFFIX_SHARE)))
-    step = max(1, room // _STEPS)
-    rest = max(room - -(-len(prefix) // step) * step, int(room * SUFFIX_SHARE))
-    suffix = suffix[: min(rest, room - len(prefix))]
+    most = room - min(len(suffix), int(room * SUFFIX_SHARE))
+    prefix = prefix_ids(hole.prefix, tokenizer, most)
+    step = -(-most // _STEPS)
+    rest = room - min(-(-len(prefix) // step) * step, most)
+    suffix = suffix[:rest]
     rest = max(0, rest - len(suffix))
     texts = {
         Slot.prefix: prefix,
@@ -66,18 +71,49 @@ def prefix_ids(text: str, tokenizer: Tokenizer, room: int) -> list[int]:
     """Returns the tokens of a text's end, at most `room`; see above for where they begin."""
     if not text:
         return []
-    step = max(1, room * _CHARS_PER_TOKEN // 2 // _STEPS)  # code has about 4 characters a token
-    begin = max(0, len(text) - room * _CHARS_PER_TOKEN)
-    anchor = -(-begin // step)
-    while True:
-        start = _line_start(text, anchor * step)
-        ids = tokenizer.encode(text[start:])
+    near = text[-room * _CHARS_PER_TOKEN :]
+    ids = tokenizer.encode(near)
+    if len(ids) <= room and len(near) == len(text):
+        return ids
+    lines = _last_lines(near, tokenizer, room)
+    # less than a step, so that what a prefix that was cut leaves to the others is always the same
+    least = room - room * 3 // 4 // _STEPS
+    while lines:
+        num_far = sum(line.num_tokens >= least for line in lines)
+        begin = min(range(max(num_far, 1)), key=lambda index: lines[index].checksum)
+        ids = tokenizer.encode(near[lines[begin].start :])
         if len(ids) <= room:
             return ids
-        excess = (len(ids) - room) * (len(text) - start) / len(ids)
-        anchor += max(1, int(excess / step))
-        if anchor * step >= len(text):  # one line, longer than the room
-            return ids[-room:]
+        lines = lines[begin + 1 :]
+    return ids[-room:]  # one line, longer than the room
+
+
+class _Line(NamedTuple):
+    """A line of a text, from whose beginning on about so many tokens remain."""
+
+    start: int
+    num_tokens: int
+    checksum: int
+
+
+def _last_lines(text: str, tokenizer: Tokenizer, room: int) -> list[_Line]:
+    """Returns the lines that fit together, the first one first.
+
+    Tokens are counted line by line, those of the last one in steps: so a letter more or less there
+    hardly ever changes where the others begin.
+    """
+    found: list[_Line] = []
+    count, end = 0, len(text)
+    while end >= 0:
+        before = text.rfind("\n", 0, end)
+        line = text[max(before, 0) : end]
+        size = len(tokenizer.encode(line)) if line else 0
+        count += size if found else -(-size // _TYPED) * _TYPED
+        if count > room:
+            break
+        found.append(_Line(before + 1, count, crc32(line.encode("utf-8", "replace"))))
+        end = before
+    return found[::-1]
 
 
 def path_line(path: str, language: str) -> str:
@@ -87,14 +123,6 @@ def path_line(path: str, language: str) -> str:
     known = LANGUAGES.get(language) or language_of_path(path)
     comment = (known.line_comment if known else "") or "#"
     return f"{comment} {' '.join(path.split())}\n"
-
-
-def _line_start(text: str, offset: int) -> int:
-    """Returns where the first whole line from `offset` on begins; `offset` where none does."""
-    if offset == 0:
-        return 0
-    found = text.find("\n", offset - 1)
-    return found + 1 if 0 <= found < len(text) - 1 else offset
 
 
 def _known(part: Part, hole: Hole, format: FimFormat, tokenizer: Tokenizer) -> list[int] | Slot:
