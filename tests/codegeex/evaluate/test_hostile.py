@@ -19,7 +19,7 @@ from glm_core.agent.executor.limits import MIB
 
 CONFIG = ExecutionConfig(
     wall_s=30.0,
-    cpu_s=2.0,
+    cpu_s=1.0,
     memory_bytes=256 * MIB,
     processes=40,
     file_bytes=4 * MIB,

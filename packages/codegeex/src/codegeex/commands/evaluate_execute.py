@@ -174,8 +174,9 @@ def _score(args: argparse.Namespace) -> int:
     from codegeex.evaluate.report import report, report_text
     from codegeex.evaluate.results import read_results
 
+    ks = _ks(args)
     rows = {row.key: row for row in read_results(args.results)}  # the last of a sample counts
-    summaries = report(rows.values(), _ks(args))
+    summaries = report(rows.values(), ks)
     emit(args, {"languages": summaries}, report_text(summaries))
     return 0
 

@@ -9,8 +9,8 @@ _DOUBLE = r'"(?:\\.|[^"\\\n])*(?:"|(?=\n)|\Z)'
 _SINGLE = r"'(?:\\.|[^'\\\n])*(?:'|(?=\n)|\Z)"
 _TRIPLES = r'"""(?:\\.|[^\\])*?(?:"""|\Z)'
 # A slash opens a pattern and not a division where no value stands before it.
-_PATTERN = r"(?:(?<=[(,=:\[!&|?{};\n])|(?<=return))[ \t]*/(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n*])"
-_PATTERN += r"(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n])*/"
+_IN_PATTERN = r"(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\\n])"
+_PATTERN = r"(?:(?<=[(,=:\[!&|?{};\n+\-*%<>~^])|(?<=return))[ \t]*/(?!\*)" + _IN_PATTERN + "+/"
 
 _HIDDEN = {
     "python": [_TRIPLES, _TRIPLES.replace('"', "'"), r"#[^\n]*", _DOUBLE, _SINGLE],

@@ -16,9 +16,6 @@ from glm_core.extras import require
 
 _GRAMMARS = {"python": "tree_sitter_python", "java": "tree_sitter_java", "c++": "tree_sitter_cpp"}
 
-Signature = list[tuple[str, int]]
-"""Type and depth of every leaf of a tree outside the hole."""
-
 
 def block(language: str, before: str, behind: str, completion: str) -> str:
     """Returns the lines of a completion that leave the rest of the program as it is.
@@ -34,12 +31,13 @@ def block(language: str, before: str, behind: str, completion: str) -> str:
     """
     if language not in _GRAMMARS:
         return completion
-    empty = "pass" if language == "python" else ""
-    wanted = _signature(language, before, empty, behind)
+    reference = _Filled(language, before, "pass" if language == "python" else "", behind)
+    around, wanted = reference.around(), reference.rest()
     lines = completion.splitlines(keepends=True)
     while lines:
         text = "".join(lines)
-        if _signature(language, before, text, behind) == wanted:
+        filled = _Filled(language, before, text, behind)
+        if not filled.is_broken and filled.rest() == wanted and filled.lies_in(around):
             return text
         lines.pop()
     return ""
@@ -110,18 +108,52 @@ def _call_end(text: str, language: str) -> int | None:
     return None
 
 
-def _signature(language: str, before: str, text: str, behind: str) -> Signature | None:
-    """Returns what a tree is outside the hole; None where the program does not parse."""
-    start = before.encode()
-    filled = start + text.encode()
-    tree = _parser(language).parse(filled + behind.encode())
-    if tree.root_node.has_error:
-        return None
-    return [
-        (kind, depth)
-        for kind, depth, begin, end in _leaves(tree)
-        if end <= len(start) or begin >= len(filled)
-    ]
+class _Filled:
+    """The tree of a program with a text in its hole."""
+
+    def __init__(self, language: str, before: str, text: str, behind: str) -> None:
+        start = before.encode()
+        filled = start + text.encode()
+        self._begin, self._end = len(start), len(filled)
+        self._text_end = len(filled.rstrip()) if text.strip() else self._end
+        self._tree = _parser(language).parse(filled + behind.encode())
+        self.is_broken = bool(self._tree.root_node.has_error)
+
+    def rest(self) -> list[tuple[str, int]]:
+        """Returns type and depth of every leaf outside the hole."""
+        return [
+            (kind, depth)
+            for kind, depth, begin, end in _leaves(self._tree)
+            if end <= self._begin or begin >= self._end
+        ]
+
+    def around(self) -> tuple[str, int]:
+        """Returns type and place of the smallest node that begins before the hole and holds it."""
+        node = found = self._tree.root_node
+        while node is not None:
+            if node.start_byte < self._begin:
+                found = node
+            holders = (
+                child
+                for child in node.children
+                if child.start_byte <= self._begin and child.end_byte >= self._end
+            )
+            node = next(holders, None)
+        return found.type, found.start_byte
+
+    def lies_in(self, around: tuple[str, int]) -> bool:
+        """Returns whether such a node, at the same place, holds the whole text."""
+        nodes = [self._tree.root_node]
+        while nodes:
+            node = nodes.pop()
+            if (node.type, node.start_byte) == around and node.end_byte >= self._text_end:
+                return True
+            nodes += [
+                child
+                for child in node.children
+                if child.start_byte <= around[1] and child.end_byte >= self._text_end
+            ]
+        return False
 
 
 def _leaves(tree: Any) -> Iterator[tuple[str, int, int, int]]:

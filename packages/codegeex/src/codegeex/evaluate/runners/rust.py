@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
 
 from codegeex.evaluate.mask import mask
 from codegeex.evaluate.runners.base import (
@@ -18,6 +22,7 @@ from codegeex.evaluate.runners.base import (
     signal_name,
     text,
 )
+from codegeex.evaluate.runners.rust_crates import Crates, build_crates
 from codegeex.evaluate.verdict import Judgement, Verdict
 from glm_core.agent.executor import ProgramResult
 
@@ -45,26 +50,34 @@ class RustRunner:
     memory_overhead = 0
 
     def __init__(self, crates: str = "") -> None:
-        self._crates = crates
+        self._vendored = crates
+        self._crates = Crates()
+        self._built: tempfile.TemporaryDirectory[str] | None = None
 
     def find(self) -> Toolchain:
         remedy = "apt-get install rustc"
         root = asked(find_tool("rustc", remedy), "--print", "sysroot")
         compiler = f"{root}/bin/rustc"  # not rustup's, which wants the home folder
         find_tool("cc", "apt-get install gcc")
+        if self._vendored:
+            self._built = tempfile.TemporaryDirectory(prefix="codegeex-crates-")
+            os.chmod(self._built.name, 0o755)  # programs run as another user
+            self._crates = build_crates(Path(self._vendored), compiler, Path(self._built.name))
+        folder = (self._crates.folder,) if self._crates.folder else ()
         return Toolchain(
             version=" ".join(asked(compiler, "--version").split()[:2]),
             tools={"rustc": compiler},
-            folders=folders_of(compiler),
+            folders=(*folders_of(compiler), *folder),
         )
 
     def plan(self, source: str, token: str, tools: Toolchain, memory_bytes: int) -> Plan:
         return Plan(
-            files={"main.rs": _without_unused_crates(source)},
+            files={"main.rs": _without_unused_crates(source, self._crates.libraries)},
             compile=(
                 tools.tools["rustc"],
                 *("--test", "--edition", "2021", "--cap-lints", "allow"),
                 *("--color", "never", "-C", "debuginfo=0", "-o", "program", "main.rs"),
+                *self._crates.options(),
             ),
             run=("./program", "--test-threads", "1", "--color", "never"),
             environment={"RUST_BACKTRACE": "0"},
@@ -97,15 +110,15 @@ class RustRunner:
         return Judgement(verdict=Verdict.runtime_error, detail=said)
 
 
-def _without_unused_crates(source: str) -> str:
-    """Returns the source without imports of crates that it does not use.
+def _without_unused_crates(source: str, known: Collection[str] = ()) -> str:
+    """Returns the source without imports of crates that are not here and that it does not use.
 
     Raises:
         ToolMissing: it uses one.
     """
     for crate, (imports, used) in _USES.items():
         rest = imports.sub("", source)
-        if rest == source:
+        if rest == source or crate in known:
             continue
         if re.search(used, mask(rest, "rust")):
             raise ToolMissing(
