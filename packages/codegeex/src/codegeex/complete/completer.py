@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from codegeex.complete.fit import rules_for, stop_words
-from codegeex.complete.healing import half_token
+from codegeex.complete.healing import MOST_TOKENS, half_token
 from codegeex.complete.line_endings import LF, with_lf
 from codegeex.complete.options import Options
 from codegeex.complete.pending import Pending
@@ -19,7 +19,7 @@ from codegeex.complete.window import visible
 from codegeex.fim import FimFormat, fim_ids
 from codegeex.fim.prompt import REFERENCE_SHARE
 from codegeex.hole import Hole
-from glm_core.infer.beginning import Begins
+from glm_core.infer.beginning import Begins, token_bytes
 from glm_core.infer.blanks import ids_prompt
 from glm_core.infer.engine import Engine, EngineRequest
 from glm_core.infer.sampling import SamplingConfig
@@ -28,6 +28,8 @@ from glm_core.tokenizer.specials import EOS
 
 _CHARS_PER_TOKEN = 4
 """About what code has."""
+_USUAL_ANSWER = 320
+"""Tokens that few completions are longer than."""
 
 
 class Completer:
@@ -59,6 +61,8 @@ class Completer:
         self.context = engine.max_request_tokens
         """Tokens that prompt and completion may take together."""
         self._heals = heals
+        if heals:
+            token_bytes(self.tokenizer)  # sorted now, and not while somebody waits
         stops = (EOS,) if format is None else format.stops
         self._stop_ids = [
             self.tokenizer.token_id(name) for name in stops if self.tokenizer.has(name)
@@ -119,9 +123,14 @@ class Completer:
         return prefix_only_ids(hole, self.tokenizer, room)
 
     def _room(self, options: Options) -> int:
-        """Tokens of the longest prompt: at least half of the context."""
-        frame = len(self.engine.layout.frame([], self.tokenizer))
-        return self.context - min(options.max_new_tokens + 4, self.context // 2) - frame
+        """Tokens of the longest prompt: at least half of the context.
+
+        The same for all usual lengths of completions, so that a prompt which was read for one is
+        cut at the same place for the next.
+        """
+        usual = min(_USUAL_ANSWER, self.context * 5 // 16)
+        answer = min(max(options.max_new_tokens + MOST_TOKENS, usual), self.context // 2)
+        return self.context - answer - len(self.engine.layout.frame([], self.tokenizer))
 
     def _ask(
         self,

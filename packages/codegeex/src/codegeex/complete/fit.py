@@ -33,6 +33,7 @@ def rules_for(hole: Hole, options: Options) -> tuple[Sequence[Rule], Sequence[Tr
     if options.raw:
         return words, ()
     place = Place.of(hole)
+    _ = place.wanted  # here, and not with the first token in the engine's thread
     rules: list[Rule] = [*words, Brackets(place), Following(place), Repeats(place.before)]
     if hole.mode is Mode.line or not place.takes_lines:
         rules.append(OneLine(may_begin_below=place.opens_block))

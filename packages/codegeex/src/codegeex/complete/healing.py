@@ -12,7 +12,7 @@ from glm_core.tokenizer.protocol import Tokenizer
 
 _WINDOW = 256
 """Characters at the end of a text that are looked at."""
-_MOST_TOKENS = 4
+MOST_TOKENS = 4
 """Taken back."""
 
 
@@ -25,7 +25,7 @@ def half_token(prefix: str, tokenizer: Tokenizer) -> str:
     if not tail:
         return ""
     tokens = token_bytes(tokenizer)
-    ids = tokenizer.encode(tail)[-_MOST_TOKENS:]
+    ids = tokenizer.encode(tail)[-MOST_TOKENS:]
     for begin in range(len(ids)):
         data = tokenizer.decode_bytes(ids[begin:])
         if not tokens.has_longer(data):
