@@ -53,6 +53,14 @@ def test_one_object_is_printed_when_json_is_asked_for(folder, capsys):
     ]
 
 
+def test_sources_may_stand_last_when_flags_take_a_value(folder, capsys):
+    (folder / "bench.jsonl").write_text('{"task_id": "a", "prompt": "one two three"}')
+    flags = ["--out", str(folder / "o"), "--vocab-size", "320", "--workers", "1"]
+    bench = ["--decontaminate", str(folder / "bench.jsonl")]
+    assert main(["prepare", *flags, *bench, *bench, "--json", str(folder / "code")]) == 0
+    assert json.loads(capsys.readouterr().out)["contaminated"] == []
+
+
 def test_settings_reach_the_work_when_given_as_flags(folder, capsys):
     flags = ["--min-bytes", "1", "--no-path-line", "--near-duplicates", "0", "--languages", "py,go"]
     assert run(folder, "--json", "--tests", "--copyleft", "--split-by", "file", *flags) == 0

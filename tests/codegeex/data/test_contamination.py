@@ -97,6 +97,17 @@ def test_file_is_refused_when_it_holds_no_problems(tmp_path, content, message):
         load_benchmarks((str(tmp_path / "f.jsonl"),))
 
 
+def test_files_are_found_when_a_folder_is_named(tmp_path):
+    row = json.dumps({"task_id": "a", "prompt": PROMPT}).encode()
+    (tmp_path / "python" / "data").mkdir(parents=True)
+    (tmp_path / "python" / "data" / "b.jsonl.gz").write_bytes(gzip.compress(row))
+    (tmp_path / "a.jsonl").write_bytes(row)
+    assert list(load_benchmarks((str(tmp_path),)).names) == ["a", "a"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="none holds no .jsonl or .jsonl.gz file: name HumanEval"):
+        load_benchmarks((str(tmp_path / "none"),))
+
+
 def test_file_is_refused_when_it_cannot_be_read(tmp_path):
     (tmp_path / "f.jsonl.gz").write_bytes(b"no gzip")
     for name in ("f.jsonl.gz", "missing.jsonl"):

@@ -69,10 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--decontaminate",
-        nargs="+",
+        action="append",
         default=[],
-        metavar="FILE",
-        help="HumanEval-X files: text with their problems is left out",
+        metavar="PATH",
+        help="a HumanEval-X file, or a folder of them: text with their problems is left out; may "
+        "be given several times",
     )
     parser.add_argument("--workers", type=int, default=0, help="processes (0: every core)")
 

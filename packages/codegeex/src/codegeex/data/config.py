@@ -73,7 +73,8 @@ class PrepareConfig:
     path_line: bool = True
     """Whether a document begins with a comment that holds its path."""
     decontaminate: list[str] = field(default_factory=list)
-    """Benchmark files (HumanEval-X's .jsonl or .jsonl.gz) whose problems must not occur."""
+    """Benchmark files (HumanEval-X's .jsonl or .jsonl.gz), or folders of them, whose problems must
+    not occur."""
     workers: int = 0
     """Processes; 0 takes every core. Does not change what is written."""
 

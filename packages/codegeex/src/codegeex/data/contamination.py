@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codegeex.data.files import RECORDS
 from codegeex.data.minhash import shingles
 
 NGRAM_WORDS = 10
@@ -50,8 +51,26 @@ class Benchmarks:
         return self.names[best] if len(shares) and shares[best] >= MIN_SHARE else ""
 
 
+def benchmark_files(places: Sequence[str]) -> list[Path]:
+    """The files that are named, and the .jsonl and .jsonl.gz files of folders that are.
+
+    Raises:
+        ValueError: for a place where there is none.
+    """
+    found: list[Path] = []
+    for place in places:
+        path = Path(place).expanduser()
+        inside = sorted(file for file in path.rglob("*.jsonl*") if file.name.endswith(RECORDS))
+        if path.is_dir() and not inside:
+            raise ValueError(
+                f"--decontaminate {place} holds no .jsonl or .jsonl.gz file: name HumanEval-X's"
+            )
+        found.extend(inside if path.is_dir() else [path])
+    return found
+
+
 @lru_cache(maxsize=1)
-def load_benchmarks(files: tuple[str, ...]) -> Benchmarks:
+def load_benchmarks(places: tuple[str, ...]) -> Benchmarks:
     """Reads files with one problem a line: HumanEval-X's, and others with such fields.
 
     Raises:
@@ -59,7 +78,7 @@ def load_benchmarks(files: tuple[str, ...]) -> Benchmarks:
     """
     grams: list[NDArray[np.uint32]] = []
     names: list[str] = []
-    for name, text in (pair for file in files for pair in _problems(Path(file).expanduser())):
+    for name, text in (pair for file in benchmark_files(places) for pair in _problems(file)):
         group = np.unique(shingles(text, NGRAM_WORDS))
         if len(group) >= _MIN_GRAMS:
             grams.append(group)

@@ -21,7 +21,7 @@ from typing import Any
 
 from codegeex.data.choose import Chosen, choose
 from codegeex.data.config import TRAIN_TOKENIZER, PrepareConfig
-from codegeex.data.contamination import load_benchmarks
+from codegeex.data.contamination import benchmark_files, load_benchmarks
 from codegeex.data.parts import Part, run_parts, write_whole
 from codegeex.data.read import ReadPart, stretches
 from codegeex.data.reasons import EXPLAINED, Reason, Tally
@@ -213,7 +213,7 @@ def _key(config: PrepareConfig, listing: Listing, tokenizer: Tokenizer | None) -
         _rules(config),
         listing.fingerprint(),
         tokenizer.fingerprint() if tokenizer else TRAIN_TOKENIZER,
-        [sha256_of(Path(path).expanduser()) for path in config.decontaminate],
+        [sha256_of(path) for path in benchmark_files(config.decontaminate)],
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
