@@ -152,3 +152,22 @@ def test_error_names_the_files_when_several_could_be_the_model(folders, tmp_path
         (tmp_path / name).write_bytes((folders / "codegeex-13b/codegeex_13b.pt").read_bytes())
     assert glm_core.cli.main(["generate", "--model", str(tmp_path), TEXT]) == 2
     assert "several files with names of their own" in capsys.readouterr().err
+
+
+def test_prompt_file_and_greedy_are_heeded_when_given(folders, said, tmp_path):
+    """The original's test_inference.py had flags for both, and read neither."""
+    model = ("--model", str(folders / "codegeex2-6b"))
+    file = tmp_path / "prompt.py"
+    file.write_text(TEXT)
+    settings = ("--raw", "--no-healing", "--max-new-tokens", "12")
+    from_file = said(codegeex.cli.main, "generate", *model, "--file", str(file), *settings)
+    told = ("--prefix", TEXT, "--path", str(file))
+    from_text = said(codegeex.cli.main, "generate", *model, *told, *settings)
+    assert from_file["choices"] == from_text["choices"]
+    other = said(codegeex.cli.main, "generate", *model, "--prefix", "x = ", *settings)
+    assert other["usage"]["prompt"] != from_file["usage"]["prompt"]
+    texts = [
+        said(glm_core.cli.main, "generate", *model, TEXT, "--seed", seed, *GREEDY)["text"]
+        for seed in ("1", "2")
+    ]
+    assert texts[0] == texts[1]
