@@ -50,12 +50,12 @@ def completer(engine: Engine) -> Completer:
 
 @pytest.fixture
 def model(completer: Completer) -> LateCompleter:
-    return LateCompleter(lambda: completer)
+    return LateCompleter(lambda: completer, "tiny-code")
 
 
 @pytest.fixture
 def server(model: LateCompleter) -> CodeServer:
-    return CodeServer(model, "tiny-code", "0")
+    return CodeServer(model, "0")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def client(server: CodeServer) -> Iterator[Client]:
 @contextmanager
 def connected(model: LateCompleter) -> Iterator[Client]:
     """Talks to a server with a model of the test's own."""
-    with talking(CodeServer(model, "tiny-code", "0")) as made:
+    with talking(CodeServer(model, "0")) as made:
         yield made
 
 

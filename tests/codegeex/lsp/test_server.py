@@ -366,7 +366,7 @@ def test_messages_are_answered_while_the_model_is_loaded(
         return completer
 
     writes("a + b")
-    with connected(LateCompleter(load)) as client:
+    with connected(LateCompleter(load, "tiny-code")) as client:
         client.initialize()
         client.open(FILE, TEXT)
         number = client.begin(INLINE, inline(FILE, 1, 11))
@@ -389,15 +389,34 @@ def test_loading_is_shown_when_the_editor_can(model: LateCompleter) -> None:
             assert told["value"]["kind"] == kind
 
 
-def test_person_is_told_when_the_model_cannot_be_loaded() -> None:
-    def load() -> Completer:
-        raise OSError("there is no folder x")
+@pytest.mark.parametrize("answers", [True, False])
+def test_model_is_loaded_when_the_editor_shows_no_progress_after_all(
+    model: LateCompleter, writes: Writes, answers: bool
+) -> None:
+    writes("a + b")
+    with connected(model) as client:
+        client.initialize({"window": {"workDoneProgress": True}})
+        created = client.wait(lambda one: one.get("method") == "window/workDoneProgress/create")
+        if answers:
+            error = {"code": -32603, "message": "no"}
+            client.send({"jsonrpc": "2.0", "id": created["id"], "error": error})
+        client.open(FILE, TEXT)
+        assert texts(client.request(INLINE, inline(FILE, 1, 11))) == ["a + b"]
 
-    with connected(LateCompleter(load)) as client:
+
+@pytest.mark.parametrize("kind", [OSError, ValueError])
+def test_person_is_told_when_the_model_cannot_be_loaded(kind: type[Exception]) -> None:
+    def load() -> Completer:
+        raise kind("there is no folder x")
+
+    with connected(LateCompleter(load, "tiny-code")) as client:
         client.initialize()
         told = client.wait(lambda one: one.get("method") == "window/showMessage")["params"]
         assert told["type"] == 1
         assert "tiny-code cannot be loaded: there is no folder x" in told["message"]
         client.open(FILE, TEXT)
         error = client.refusal(INLINE, inline(FILE, 1, 11))
-        assert (error["code"], error["message"]) == (-32803, "there is no folder x")
+        assert (error["code"], error["message"]) == (
+            -32803,
+            "tiny-code cannot be loaded: there is no folder x",
+        )

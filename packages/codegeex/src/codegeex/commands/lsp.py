@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,11 +48,14 @@ def run(args: argparse.Namespace) -> int:
     from codegeex.lsp.server import CodeServer
     from codegeex.lsp.stdio import converse, log_pygls, own_stdio
     from glm_core import __version__
+    from glm_core.serve.memory import limit_arenas
 
+    limit_arenas()
     log_pygls()
-    model = LateCompleter(lambda: _load(args))
-    name = Path(args.model).name
-    server = CodeServer(model, name, __version__)
+    if sys.stdin.isatty():
+        logger.info("an editor starts this, and talks to it through standard input; Ctrl+C stops")
+    model = LateCompleter(lambda: _load(args), Path(args.model).name)
+    server = CodeServer(model, __version__)
     try:
         status = asyncio.run(converse(server.protocol, *own_stdio()))
     finally:

@@ -15,14 +15,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class NotLoaded(RuntimeError):
+    """There is no model to ask."""
+
+
 class LateCompleter:
     """A model that a thread loads.
 
     Args:
         load: returns the completer; what it raises, everybody who waits is told.
+        name: of the model.
     """
 
-    def __init__(self, load: Callable[[], Completer]) -> None:
+    def __init__(self, load: Callable[[], Completer], name: str) -> None:
+        self.name = name
         self._load = load
         self._loaded: Future[Completer] = Future()
         self._thread = threading.Thread(target=self._run, name="load-model", daemon=True)
@@ -33,11 +39,6 @@ class LateCompleter:
             self._thread.start()
 
     @property
-    def is_ready(self) -> bool:
-        """Whether the model is loaded, or could not be."""
-        return self._loaded.done()
-
-    @property
     def is_loading(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive()
@@ -46,7 +47,7 @@ class LateCompleter:
         """Waits for the model; any number of tasks may, and be cancelled.
 
         Raises:
-            Exception: it could not be loaded: the loader's.
+            NotLoaded: it could not be loaded: it says why.
         """
         return await asyncio.shield(asyncio.wrap_future(self._loaded))
 
@@ -59,4 +60,6 @@ class LateCompleter:
         try:
             self._loaded.set_result(self._load())
         except BaseException as error:
-            self._loaded.set_exception(error)
+            reason = str(error) or type(error).__name__
+            logger.debug("the model cannot be loaded", exc_info=error)
+            self._loaded.set_exception(NotLoaded(f"{self.name} cannot be loaded: {reason}"))

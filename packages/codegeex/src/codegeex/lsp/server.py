@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lsprotocol import types
@@ -17,7 +18,7 @@ from pygls.lsp.server import LanguageServer
 from codegeex.hole import Hole
 from codegeex.lsp.documents import Cursor, Document, path_of
 from codegeex.lsp.items import inline_items, list_items
-from codegeex.lsp.late import LateCompleter
+from codegeex.lsp.late import LateCompleter, NotLoaded
 from codegeex.lsp.protocol import Protocol
 from codegeex.lsp.question import Question
 from codegeex.lsp.settings import SECTION, Offer, Settings
@@ -38,16 +39,14 @@ class CodeServer(LanguageServer):
 
     Args:
         model: is loaded once the editor is there.
-        model_name: as the editor shows it.
         version: of this program.
     """
 
     protocol: Protocol
 
-    def __init__(self, model: LateCompleter, model_name: str, version: str) -> None:
+    def __init__(self, model: LateCompleter, version: str) -> None:
         super().__init__("codegeex", version, protocol_cls=Protocol)
         self.model = model
-        self.model_name = model_name
         self.settings = Settings()
         self._asker: Asker | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,9 +133,9 @@ def _answers(
         except ValueError as error:
             raise JsonRpcInvalidParams(str(error)) from error
         except Exception as error:
-            logger.warning("a request failed: %s", error or type(error).__name__)
-            code = types.LSPErrorCodes.RequestFailed
-            raise JsonRpcException(str(error) or type(error).__name__, code) from error
+            message = str(error) or type(error).__name__
+            logger.warning("a request failed: %s", message)
+            raise JsonRpcException(message, types.LSPErrorCodes.RequestFailed) from error
 
     return answer
 
@@ -191,22 +190,28 @@ async def completion(ls: CodeServer, params: types.CompletionParams) -> types.Co
     document = ls.protocol.documents[params.text_document.uri]
     cursor = document.at(params.position)
     texts = await ls.texts(ls.question("list", document, cursor))
-    return list_items(texts, cursor, ls.protocol.documents.encoding, ls.model_name)
+    return list_items(texts, cursor, ls.protocol.documents.encoding, ls.model.name)
 
 
 async def _load(ls: CodeServer) -> None:
-    """Loads the model, and lets the editor show it."""
-    shows = ls.has("window.work_done_progress")
-    if shows:
-        await ls.work_done_progress.create_async(_LOADING)
-        begin = types.WorkDoneProgressBegin(title=f"Loading {ls.model_name}")
-        ls.work_done_progress.begin(_LOADING, begin)
+    """Loads the model."""
     ls.model.start()
+    if ls.has("window.work_done_progress"):
+        ls.begin(_show_loading(ls))
     try:
         await ls.model.completer()
-        logger.info("%s is ready", ls.model_name)
-    except Exception as error:
-        ls.tell(f"{ls.model_name} cannot be loaded: {error}", types.MessageType.Error)
-    finally:
-        if shows:
-            ls.work_done_progress.end(_LOADING, types.WorkDoneProgressEnd())
+        logger.info("%s is ready", ls.model.name)
+    except NotLoaded as error:
+        ls.tell(str(error), types.MessageType.Error)
+
+
+async def _show_loading(ls: CodeServer) -> None:
+    """Lets the editor show that the model is being loaded."""
+    progress = ls.work_done_progress
+    with suppress(JsonRpcException, NotLoaded):
+        await progress.create_async(_LOADING)
+        progress.begin(_LOADING, types.WorkDoneProgressBegin(title=f"Loading {ls.model.name}"))
+        try:
+            await ls.model.completer()
+        finally:
+            progress.end(_LOADING, types.WorkDoneProgressEnd())
