@@ -61,6 +61,15 @@ def test_sources_may_stand_last_when_flags_take_a_value(folder, capsys):
     assert json.loads(capsys.readouterr().out)["contaminated"] == []
 
 
+def test_problems_are_named_when_some_are_found(folder, capsys):
+    problem = {"task_id": "Thing/3", "prompt": (folder / "code" / "m3.py").read_text()}
+    (folder / "bench.jsonl").write_text(json.dumps(problem))
+    assert run(folder, "--decontaminate", str(folder / "bench.jsonl")) == 0
+    out = capsys.readouterr().out
+    assert "benchmark problems: Thing/3 in code/m3.py\n" in out
+    assert "holds a benchmark's problem" in out
+
+
 def test_settings_reach_the_work_when_given_as_flags(folder, capsys):
     flags = ["--min-bytes", "1", "--no-path-line", "--near-duplicates", "0", "--languages", "py,go"]
     assert run(folder, "--json", "--tests", "--copyleft", "--split-by", "file", *flags) == 0

@@ -435,6 +435,33 @@ def test_bytes_are_the_same_when_killed(whole, tmp_path, monkeypatch):
     assert tree(tmp_path / "out") == expected
 
 
+def test_names_are_made_valid_when_they_are_no_text(config, code, tmp_path):
+    name = b"caf\xe9.py"
+    (code / "alpha" / os.fsdecode(name)).write_bytes((code / "alpha" / "csv.py").read_bytes())
+    (code / "alpha" / "csv.py").unlink()
+    rows = [{"code": "value = 1\n" * 200, "path": "a\ud800.py", "repo": "r\udfff"}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    prepare_code(config(sources=[str(code), str(tmp_path / "rows.jsonl")]))
+    found = [row for split in ("train", "heldout") for row in listing_of(tmp_path / "out", split)]
+    assert {"caf?.py", "a?.py"} <= {row["path"] for row in found}
+    assert "r?" in {row["repository"] for row in found}
+
+
+def test_nothing_is_held_out_when_the_share_is_zero(config):
+    prepared = prepare_code(config(heldout_fraction=0))
+    assert len(prepared.heldout) == 0
+    assert len(prepared.train) == 16
+
+
+def test_vocabulary_is_smaller_when_the_code_has_fewer_merges(config, code, caplog):
+    sources = [str(code / "alpha" / "bisect.py"), str(code / "alpha" / "cmd.py")]
+    with caplog.at_level("INFO"):
+        prepared = prepare_code(config(sources=sources, vocab_size=8_192))
+    assert prepared.tokenizer.vocab_size < 8_192
+    assert "merges for" in caplog.text
+    assert "2 files, 0.0 MB to read" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

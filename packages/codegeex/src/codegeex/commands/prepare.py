@@ -126,6 +126,10 @@ def _table(folder: str, manifest: dict[str, Any]) -> str:
     if code["packages_left_out"]:
         names = ", ".join(package["name"] for package in code["packages_left_out"])
         lines.append(f"packages left out for their licences: {names}")
+    if code["contaminated"]:
+        told = ", ".join(f"{problem} in {name}" for problem, name in code["contaminated"][:5])
+        more = len(code["contaminated"]) - 5
+        lines.append(f"benchmark problems: {told}{f' and {more} more' if more > 0 else ''}")
     if code["dropped"]:
         lines.append("left out:")
     for name, (files, size) in code["dropped"].items():

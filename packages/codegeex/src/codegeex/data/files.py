@@ -19,6 +19,7 @@ from codegeex.data.config import PrepareConfig
 from codegeex.data.filters import of_size
 from codegeex.data.reasons import Reason, Tally
 from codegeex.languages import language_of_path
+from glm_core.tokenizer.byte_bpe import valid_utf8
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ def record_files(folder: Path, label: str) -> list[SourceFile]:
     return [
         SourceFile(
             path=str(path),
-            name=path.relative_to(folder).as_posix(),
-            repository=label,
+            name=valid_utf8(path.relative_to(folder).as_posix()),
+            repository=valid_utf8(label),
             size=path.stat().st_size,
             changed=path.stat().st_mtime_ns,
         )
@@ -124,8 +125,8 @@ def entry_file(
         return None
     return SourceFile(
         path=path,
-        name=name,
-        repository=repository,
+        name=valid_utf8(name),
+        repository=valid_utf8(repository),
         size=status.st_size,
         changed=status.st_mtime_ns,
         language=key,

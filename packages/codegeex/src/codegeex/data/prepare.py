@@ -64,6 +64,8 @@ def prepare_code(config: PrepareConfig) -> PreparedData:
     key = _key(config, listing, tokenizer)
     if (out / MANIFEST).is_file():
         return _there_already(out, key)
+    megabytes = sum(file.size for file in listing.files) / 1e6
+    logger.info("%s files, %.1f MB to read", f"{len(listing.files):,}", megabytes)
     with working_folder(out, key) as partial:
         _make(config, listing, tokenizer, partial, key)
     return open_prepared(out)
@@ -146,6 +148,12 @@ def _tokenizer(
         )
         tokenizer.save(temporary)
         temporary.rename(folder)
+        if not given and tokenizer.vocab_size < config.vocab_size:
+            logger.warning(
+                "the code has merges for %d ids only, --vocab-size asked for %d",
+                tokenizer.vocab_size,
+                config.vocab_size,
+            )
         seconds = time.monotonic() - begin
         logger.info("tokenizer of %d ids: %.1f s", tokenizer.vocab_size, seconds)
     return load_tokenizer(folder)

@@ -9,6 +9,7 @@ from typing import Any
 
 from codegeex.data.files import SourceFile
 from codegeex.languages import find_language, language_of_path
+from glm_core.tokenizer.byte_bpe import valid_utf8
 
 CODE_FIELDS = ("code", "content")
 ANSWER_FIELDS = ("code", "completion", "response", "canonical_solution")
@@ -110,7 +111,7 @@ def _first(fields: dict[str, Any], names: Sequence[str]) -> str:
     value = next((fields[name] for name in names if fields.get(name)), "")
     if isinstance(value, list):
         value = " OR ".join(str(item) for item in value)
-    return str(value)
+    return valid_utf8(str(value))
 
 
 def _completed(record: Record, file: SourceFile) -> Record:
