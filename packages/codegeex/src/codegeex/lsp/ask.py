@@ -20,6 +20,8 @@ from glm_core.infer.engine import RequestCancelled
 
 _CONTEXT_SHARE = 4
 """Other files may take one part in so many of what the model can read."""
+_TOP_P = 0.9
+"""Of all candidates but the first."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -85,6 +87,7 @@ class Asker:
                     newest_wins=False,
                     num_choices=settings.candidates - 1,
                     temperature=settings.temperature,
+                    top_p=_TOP_P,
                 )
                 asked.append(completer.submit(hole, more))
             completed = await asyncio.gather(*(pending.aoutcome() for pending in asked))
