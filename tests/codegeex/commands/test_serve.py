@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -76,6 +77,18 @@ def test_model_without_sentinels_completes_from_the_prefix_alone(
         completers = serve.completers_of([served], {"tiny": "x"}, None)
     assert completers["tiny"].format is None
     assert "tiny was not taught to fill in" in caplog.text
+
+
+def test_name_is_warned_of_when_plugins_would_take_it_for_another_models(
+    served: ServedModel, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = replace(served, name="CodeGeeX-mine")
+    with caplog.at_level(logging.WARNING):
+        serve.completers_of([named], {"CodeGeeX-mine": str(folder)}, None)
+        assert "call it something else, as in --model other=" in caplog.text
+        caplog.clear()
+        serve.completers_of([named], {"CodeGeeX-mine": str(folder)}, "codegeex4")
+        assert not caplog.records
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,14 @@ def completers_of(
                 "%s was not taught to fill in: it goes on from what is before the cursor",
                 model.name,
             )
+        elif "codegeex" in model.name.lower() and format.name != "codegeex4":
+            logger.warning(
+                "%s has codegeex in its name but the format %s: plugins such as Continue would "
+                "send it the template of CodeGeeX4; call it something else, as in --model other=%s",
+                model.name,
+                format.name,
+                path,
+            )
         found[model.name] = Completer(model.engine, format, model.name)
     return found
 

@@ -1,8 +1,9 @@
 """`POST /v1/completions`, where three protocols meet, and FauxPilot's addresses.
 
 Tabby's requests have `segments`, Twinny's Ollama's `options`; every other is OpenAI's. One with a
-`suffix`, be it empty, is an editor's and completed as a hole; core answers the others, and those
-that ask for more than a completion (log-probabilities, penalties, several answers).
+`suffix`, be it empty, is an editor's and completed as a hole, greedily where it names no
+temperature; core answers the others, and those that ask for more than a completion
+(log-probabilities, penalties, several answers).
 """
 
 from __future__ import annotations
@@ -95,8 +96,6 @@ def is_hole(asked: CompletionRequest) -> bool:
 
 def _options(asked: CompletionRequest, model: CodeModel) -> Options:
     sampled = Sampled.model_validate(asked.model_dump(include=_SAMPLING))
-    if asked.temperature is None:
-        sampled.temperature = 1.0  # as OpenAI's
     if asked.seed is not None:
         sampled.seed = asked.seed % 2**63  # there, one below 0 is a seed too
     return options_of(sampled, asked.max_tokens, model, default_tokens=DEFAULT_MAX_TOKENS)
