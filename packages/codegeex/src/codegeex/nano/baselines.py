@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from codegeex.hole import Hole
 from glm_core.evaluate.ngram import KneserNey
 from glm_core.tokenizer.protocol import Tokenizer
@@ -15,7 +17,8 @@ MOST_TOKENS = 64
 class NgramLine:
     """The most probable next token of an n-gram model, again and again, to the end of the line.
 
-    It sees what stands before the hole, and nothing behind it.
+    It sees what stands before the hole, and nothing behind it. The white space before the hole is
+    taken back and must be written again: alone it is read into other tokens than before a word.
 
     Args:
         model: counted on the training tokens.
@@ -25,22 +28,35 @@ class NgramLine:
     def __init__(self, model: KneserNey, tokenizer: Tokenizer) -> None:
         self._model, self._tokenizer = model, tokenizer
         self._specials = sorted(tokenizer.special_ids - {tokenizer.eos_id})
+        self._pieces = [tokenizer.decode_bytes([token]) for token in range(tokenizer.vocab_size)]
 
     def complete(self, hole: Hole) -> str:
         """Returns the guess."""
-        end = len(hole.prefix) - 1000
-        ids = self._tokenizer.encode(hole.prefix[max(0, end) :])
-        first = len(ids)
+        seen = hole.prefix.rstrip()
+        forced = hole.prefix[len(seen) :].encode()
+        ids = self._tokenizer.encode(seen[-1000:])
+        written = b""
         for _ in range(MOST_TOKENS):
             probability_V = self._model.next_probabilities(ids)
             probability_V[self._specials] = 0.0
+            if len(written) < len(forced):
+                probability_V *= self._fitting(forced[len(written) :])
             token = int(probability_V.argmax())
-            ids.append(token)
             if token == self._tokenizer.eos_id:
                 break
-            if "\n" in self._tokenizer.decode(ids[first:]).lstrip():
+            ids.append(token)
+            written += self._pieces[token]
+            if b"\n" in written[len(forced) :].lstrip():
                 break
-        return self._tokenizer.decode(ids[first:])
+        return written[len(forced) :].decode("utf-8", errors="ignore")
+
+    def _fitting(self, forced: bytes) -> np.ndarray:
+        """Returns 1 for ids that begin the forced text or begin with it, [vocab_size]."""
+        fits = [
+            bool(piece) and (forced.startswith(piece) or piece.startswith(forced))
+            for piece in self._pieces
+        ]
+        return np.asarray(fits, dtype=np.float64)
 
 
 class NextLine:

@@ -63,7 +63,8 @@ wanted, and right only if it is the same to the last character. All numbers are 
 {ngram["similarity"]:.3f} | {ngram["bits_per_byte"]:.3f} |
 | most frequent next line | {_share(next_line["exact"])} | {next_line["similarity"]:.3f} | |
 
-Bits per byte are those of the held-out files read from left to right.
+Bits per byte are those of {measured["measured_tokens"]:,} tokens of held-out files, read from left
+to right.
 
 ## How it completes
 

@@ -33,6 +33,8 @@ from glm_core.tokenizer.protocol import Tokenizer
 logger = logging.getLogger(__name__)
 
 NUM_HOLES = 1000
+MOST_MEASURED = 150_000
+"""Held-out tokens that bits per byte are measured on."""
 WINDOW = 512
 NGRAM_ORDER = 5
 MOST_TOKENS = 64
@@ -72,6 +74,12 @@ def documents_of(shard: Shard) -> list[Ints]:
     """The documents of a shard without the comment with their path and without their end."""
     path_lines = read_prefixes(shard.folder, shard.name)[:, 0]
     return [shard.document(index)[int(path_lines[index]) : -1] for index in range(len(shard))]
+
+
+def measured_documents(documents: Sequence[Ints]) -> list[Ints]:
+    """Returns every so-manieth document, so that they have about `MOST_MEASURED` tokens."""
+    every = max(1, round(sum(map(len, documents)) / MOST_MEASURED))
+    return list(documents[::every])
 
 
 def draw_holes(

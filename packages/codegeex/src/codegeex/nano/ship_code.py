@@ -27,6 +27,7 @@ from codegeex.nano.measure import (
     compression,
     documents_of,
     draw_holes,
+    measured_documents,
     model_guesses,
     scores,
 )
@@ -114,8 +115,12 @@ def _measure(folder: Path, run_dir: Path, data: PreparedData) -> dict[str, Any]:
     described = (data.heldout.folder / "heldout.documents.jsonl").read_text().splitlines()
     paths = [f"{row['repository']}/{row['path']}" for row in map(json.loads, described)]
     tasks = draw_holes(documents, paths, data.tokenizer, NUM_HOLES, SEED)
+    documents = measured_documents(documents)
     format = _format(folder, data)
-    measured: dict[str, Any] = {"training": training_facts(run_dir)}
+    measured: dict[str, Any] = {
+        "training": training_facts(run_dir),
+        "measured_tokens": sum(map(len, documents)),
+    }
     for name, place in (("unquantized", run_dir / "model"), ("shipped", folder)):
         model, tokenizer = load_model(place)
         cost = compression(model, tokenizer, documents)
