@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -130,6 +132,17 @@ def test_program_cannot_end_what_watches_it_when_it_tries(sandbox):
     result = run(sandbox, "import os; print(os.getppid()); os.kill(os.getppid(), 9)")
     assert result.status == 1
     assert b"PermissionError" in result.stderr
+
+
+def test_run_of_another_thread_ends_when_the_sandbox_is_stopped(sandbox):
+    sandbox.write_file("main.py", b"import time; time.sleep(60)")
+    command = [sys.executable, "-I", "-S", f"{sandbox.work_folder}/main.py"]
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(sandbox.run, command)
+        time.sleep(0.2)
+        sandbox.stop()
+        result = running.result(timeout=20)
+    assert (result.status, result.stopped) == (None, "sandbox")
 
 
 def test_no_descriptor_is_left_open_when_many_programs_ran(sandbox):
