@@ -1,6 +1,7 @@
 """Running many programs: each by itself, whatever the others do."""
 
 import contextlib
+import time
 from dataclasses import replace
 
 import pytest
@@ -213,6 +214,32 @@ def test_nothing_more_is_started_when_the_loop_is_left():
     with contextlib.closing(executor.run_all(works())) as results:
         next(results)
     assert len(seen) < 10
+
+
+def test_programs_end_at_once_when_the_loop_is_left():
+    executor = Executor(replace(CONFIG, workers=2, wall_s=60.0))
+    sleeper = "import time; time.sleep(60)"
+    works = [Work(task_id="Test/0", number=0, language="python", source="pass")]
+    works += [Work(task_id="Test/0", number=n, language="python", source=sleeper) for n in (1, 2)]
+    began = time.monotonic()
+    with contextlib.closing(executor.run_all(works)) as results:
+        assert next(results).verdict is Verdict.passed
+        time.sleep(0.5)
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("text", ["", "\0", "x = '\ud800'", "\ufeff", "é = 1", "\x1b[31m("])
+def test_any_text_has_a_verdict_when_it_is_a_program(executor, text):
+    result = run(executor, text)
+    known = (Verdict.passed, Verdict.compile_error, Verdict.runtime_error)
+    assert result.verdict in known
+    assert "\x1b" not in result.detail
+
+
+def test_text_is_refused_when_it_is_larger_than_a_file_may_be():
+    executor = Executor(replace(CONFIG, disk_bytes=4 * MIB, file_bytes=2 * MIB))
+    result = run(executor, "#" * (5 * MIB))
+    assert (result.verdict, result.stage) == (Verdict.files, "")
 
 
 @pytest.mark.parametrize(

@@ -216,12 +216,16 @@ def make_executor(config: ExecutionConfig) -> Executor:
 
 def run_all(executor: Executor, works: Sequence[Work]) -> Iterator[Result]:
     """Yields results as they come, with a line about the progress now and then."""
+    from glm_core.agent.executor import ExecutorError
     from glm_core.progress import Progress
 
     progress = Progress("running", len(works), "programs")
-    for result in executor.run_all(works):
-        progress.add(1)
-        yield result
+    try:
+        for result in executor.run_all(works):
+            progress.add(1)
+            yield result
+    except ExecutorError as error:  # what has been found out is in the file
+        raise OSError(f"{error}; the same command goes on where this one ended") from error
 
 
 def _ks(args: argparse.Namespace) -> tuple[int, ...]:

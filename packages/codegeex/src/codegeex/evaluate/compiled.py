@@ -35,7 +35,15 @@ class CompiledProgram:
         self._limits = limits
         self.result = result
         self.is_refused = False
-        """Whether the compiler made nothing of it."""
+        """Whether there is nothing to run."""
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Puts its files into the sandbox."""
+        try:
+            for name, content in files.items():
+                self._sandbox.write_file(name, content.encode(errors="surrogatepass"))
+        except ValueError as error:  # more text than a file may hold
+            self._refuse(Judgement(verdict=Verdict.files, detail=shortened(str(error))), "")
 
     def compile(self, command: Sequence[str], limits: ExecutorLimits, runner: Runner) -> None:
         """Compiles it.
@@ -47,8 +55,11 @@ class CompiledProgram:
         self.result = replace(self.result, compile_s=ended.seconds)
         judgement = judge_stopped(ended, asdict(limits)) or runner.judge_compiled(ended)
         if judgement is not None:
-            self.is_refused = True
-            self.result = self.result.judged(judgement, "compile")
+            self._refuse(judgement, "compile")
+
+    def _refuse(self, judgement: Judgement, stage: str) -> None:
+        self.is_refused = True
+        self.result = self.result.judged(judgement, stage)
 
     def run(self, command: Sequence[str], stdin: str | None = None) -> ProgramResult:
         """Runs it once, with a text as its standard input."""

@@ -40,6 +40,8 @@ class Executor:
         self._enclosures: dict[tuple[str, ...], Enclosure] = {(): enclosure(self.isolation)}
         self._runners = make_runners(self.config.rust_crates)
         self._finding = threading.Lock()
+        self._sandboxes: set[ProgramSandbox] = set()
+        """Those in which a program is compiled or run."""
         self._found: dict[str, Toolchain | ToolMissing] = {}
 
     @property
@@ -69,7 +71,7 @@ class Executor:
     def run_all(self, works: Iterable[Work]) -> Iterator[Result]:
         """Runs programs on all workers; yields the results as they come.
 
-        Leaving the loop early ends what is running when its time is over, and starts nothing more.
+        Leaving the loop early ends what is running, and starts nothing more.
         """
         running: set[Future[Result]] = set()
         with ThreadPoolExecutor(self.num_workers, "run-program") as pool:
@@ -83,6 +85,8 @@ class Executor:
             finally:
                 for future in running:
                     future.cancel()
+                for sandbox in list(self._sandboxes):
+                    sandbox.stop()
 
     def run(self, work: Work) -> Result:
         """Compiles and runs a program in a fresh sandbox."""
@@ -145,14 +149,16 @@ class Executor:
         compiling = self.config.compile_limits()
         environment = {**tools.environment, **plan.environment}
         with ProgramSandbox(self._enclosure(tools.folders), compiling) as sandbox:
-            program = CompiledProgram(
-                sandbox, environment, self.config.run_limits(runner.memory_overhead), result
-            )
-            for name, content in plan.files.items():
-                sandbox.write_file(name, content.encode(errors="surrogatepass"))
-            if plan.compile:
-                program.compile(plan.compile, compiling, runner)
-            yield program
+            limits = self.config.run_limits(runner.memory_overhead)
+            program = CompiledProgram(sandbox, environment, limits, result)
+            self._sandboxes.add(sandbox)
+            try:
+                program.write(plan.files)
+                if plan.compile and not program.is_refused:
+                    program.compile(plan.compile, compiling, runner)
+                yield program
+            finally:
+                self._sandboxes.discard(sandbox)
 
 
 def _next(running: set[Future[Result]]) -> Iterator[Result]:

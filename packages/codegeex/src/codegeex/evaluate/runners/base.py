@@ -160,8 +160,8 @@ def last_line(output: bytes) -> str:
 
 
 def shortened(line: str) -> str:
-    """Returns a line that fits into a result."""
-    return line.strip()[:_DETAIL_CHARS]
+    """Returns a line that fits into a result, and that a terminal can show as it is."""
+    return "".join(char for char in line.strip()[:_DETAIL_CHARS] if char.isprintable())
 
 
 def signal_name(status: int) -> str:
