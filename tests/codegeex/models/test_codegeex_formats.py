@@ -5,6 +5,7 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -185,3 +186,36 @@ def test_pickle_is_the_originals_when_written_as_the_guide_shows(written, state,
     assert_same(flat(found["module"]), flat(state))
     transformer = found["module"]["language_model"]["transformer"]
     assert transformer.keys() == state["language_model"]["transformer"].keys()
+
+
+def _missing(folder, array):
+    (folder / f"{array}.npy").unlink()
+
+
+def _cut(folder, array):
+    file = folder / f"{array}.npy"
+    file.write_bytes(file.read_bytes()[:5000])
+
+
+def _reshaped(folder, array):
+    np.save(folder / f"{array}.npy", np.zeros((64, 200), np.float32))
+
+
+def _another(folder, array):
+    np.save(folder / "backbone.more.npy", np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_missing, r"lacks the tensor backbone\.blocks\.1\.output\.mapping\.weight: copy or"),
+        (_cut, r"blocks\.1\.output\.mapping\.weight\.npy is damaged or no \.npy file"),
+        (_reshaped, r"mapping\.weight with shape \[64, 200\]: .* ask for \[64, 256\]"),
+        (_another, r"has the tensor backbone\.more, which is no part of a codegeex-13b-mindspore"),
+    ],
+)
+def test_error_names_the_array_when_the_export_is_damaged(state, tmp_path, damage, message):
+    layouts.save_mindspore(tmp_path / "npy", state)
+    damage(tmp_path / "npy", "backbone.blocks.1.output.mapping.weight")
+    with pytest.raises(ValueError, match=message):
+        open_checkpoint(with_heads(tmp_path / "npy"))
