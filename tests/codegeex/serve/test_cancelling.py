@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
-from codegeex.complete import Completer
+from codegeex.complete import Completer, Options, Pending
+from codegeex.hole import Hole
 from codegeex.serve.app import create_code_app
 from glm_core.infer.engine import Engine
 from glm_core.serve.config import ServeConfig
@@ -94,6 +95,33 @@ def test_newest_request_of_an_editor_wins(
     thread.join(10)
     assert reply.status_code == 200
     assert replies[0].status_code == 409 and "newer one" in replies[0].text
+
+
+def test_request_that_is_overtaken_while_it_is_read_cancels_no_newer_one(
+    server: Running, completer: Completer, slow: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, reads_first = completer.submit, threading.Event()
+
+    def slowly(hole: Hole, options: Options) -> Pending:
+        if hole.prefix.endswith("old"):
+            reads_first.set()
+            time.sleep(0.3)
+        return submit(hole, options)
+
+    monkeypatch.setattr(completer, "submit", slowly)
+    ask, statuses = ALL["hole-infill"], dict[str, int]()
+
+    def post(end: str) -> None:
+        body = ask.body(PREFIX + end, SUFFIX, 20)
+        statuses[end] = httpx2.post(server.url + ask.path, json=body, timeout=30).status_code
+
+    threads = [threading.Thread(target=post, args=(end,)) for end in ("old", "new")]
+    threads[0].start()
+    assert reads_first.wait(10)
+    threads[1].start()
+    for thread in threads:
+        thread.join(20)
+    assert statuses == {"old": 409, "new": 200}
 
 
 def test_reading_ahead_cancels_nothing(

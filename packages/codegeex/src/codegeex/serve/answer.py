@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import aclosing, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
@@ -28,7 +28,8 @@ class Answering:
     request: Request
     model: CodeModel
     pending: Pending
-    started: float = field(default_factory=time.monotonic)
+    started: float
+    """When it came, in `time.monotonic`."""
 
     async def whole(self) -> Completed:
         """Waits for the whole answer.
@@ -95,13 +96,18 @@ async def begin(
         EngineBusy, EngineDraining: the engine takes no more.
     """
     _begin(request, model, asked)
-    completer = model.completer
+    completer, started = model.completer, time.monotonic()
     if isinstance(asked, str):
         model.served.check_length(len(asked), "prompt")
-        pending = await prepared(lambda: completer.submit_text(asked, options))
-    else:
-        pending = await prepared(lambda: completer.submit(asked, options))
-    return Answering(request, model, pending)
+
+    def submit() -> Pending:
+        if isinstance(asked, str):
+            return completer.submit_text(asked, options)
+        return completer.submit(asked, options)
+
+    async with code_of(request).turn(options.client) if options.newest_wins else nullcontext():
+        pending = await prepared(submit)
+    return Answering(request, model, pending, started)
 
 
 def _begin(request: Request, model: CodeModel, asked: Hole | str) -> None:

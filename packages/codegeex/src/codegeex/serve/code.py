@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from fastapi import Request
 
@@ -54,6 +56,7 @@ class Code:
                 "nano-code, or use `glm serve`"
             )
         self._newest_wins = newest_wins
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def default(self) -> CodeModel:
@@ -97,6 +100,13 @@ class Code:
         key = request.headers.get("authorization", "")
         told = f"{protocol}\n{key}\n{user or ''}\n{address}"
         return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:16]
+
+    def turn(self, client: str) -> asyncio.Lock:
+        """Returns what lets requests of one client to the engine in the order in which they came.
+
+        They are read into tokens in threads, and one that is overtaken there would cancel a newer.
+        """
+        return self._turns.setdefault(client, asyncio.Lock())
 
 
 def code_of(request: Request) -> Code:

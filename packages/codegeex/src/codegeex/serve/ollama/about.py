@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -14,6 +15,7 @@ from pydantic import AliasChoices, Field
 from codegeex.serve.code import code_of
 from codegeex.serve.fields import Lenient
 from codegeex.serve.ollama.schema import code_model_of, served_of
+from glm_core.model.config import TransformerConfig
 from glm_core.model.size import count_parameters
 from glm_core.model.transformer import Transformer
 from glm_core.quantize.weight import QuantizedWeight
@@ -63,14 +65,14 @@ async def show(body: ShowRequest, request: Request) -> JSONResponse:
     config = served.engine.model.config
     return JSONResponse(
         {
-            "modelfile": f"# served by codegeex\nFROM {served.name}\nTEMPLATE {template!r}",
+            "modelfile": f'FROM {served.name}\nTEMPLATE """{template}"""\n',
             "parameters": f"num_ctx {served.context}",
             "template": template,
             "details": _details(served),
             "model_info": {
                 "general.architecture": _FAMILY,
                 "general.basename": served.name,
-                "general.parameter_count": count_parameters(config),
+                "general.parameter_count": _num_parameters(served),
                 f"{_FAMILY}.context_length": served.context,
                 f"{_FAMILY}.embedding_length": config.hidden_size,
                 f"{_FAMILY}.block_count": config.num_layers,
@@ -82,13 +84,12 @@ async def show(body: ShowRequest, request: Request) -> JSONResponse:
 
 
 def _listed(served: ServedModel) -> dict[str, Any]:
-    config = json.dumps(served.engine.model.config.to_dict(), sort_keys=True, default=str)
     return {
         "name": served.name,
         "model": served.name,
         "modified_at": _time(served),
         "size": _num_bytes(served.engine.model),
-        "digest": hashlib.sha256(f"{served.name}\n{config}".encode()).hexdigest(),
+        "digest": hashlib.sha256(f"{served.name}\n{_config(served)}".encode()).hexdigest(),
         "details": _details(served),
     }
 
@@ -108,9 +109,23 @@ def _details(served: ServedModel) -> dict[str, Any]:
         "format": "safetensors",
         "family": _FAMILY,
         "families": [_FAMILY],
-        "parameter_size": _human(count_parameters(served.engine.model.config)),
+        "parameter_size": _human(_num_parameters(served)),
         "quantization_level": _level(served.engine.model),
     }
+
+
+def _config(served: ServedModel) -> str:
+    return json.dumps(served.engine.model.config.to_dict(), sort_keys=True)
+
+
+def _num_parameters(served: ServedModel) -> int:
+    return _count(_config(served))
+
+
+@lru_cache(maxsize=64)
+def _count(config: str) -> int:
+    """Counts once for each model: a large one takes a while, even without its weights."""
+    return count_parameters(TransformerConfig.from_dict(json.loads(config)))
 
 
 def _level(model: Transformer) -> str:
