@@ -96,8 +96,9 @@ def qkv(ours: str, theirs: str, *names: str, held: tuple[int, ...] = ()) -> list
 
 def turned(row: Row) -> Row:
     """The row as it is, but the weight of a linear layer [in, out]."""
-    is_weight = isinstance(row, Entry) and row.ours.endswith(_LINEAR_WEIGHTS)
-    return replace(row, transposed=True) if is_weight else row
+    if isinstance(row, Entry) and row.ours.endswith(_LINEAR_WEIGHTS):
+        return replace(row, transposed=True)
+    return row
 
 
 def _read_config(folder: WeightFolder) -> TransformerConfig:
