@@ -19,6 +19,7 @@ def test_cache_holds_the_pages_that_its_bytes_allow(build_model: Build) -> None:
     page = bytes_per_page(model.config, model.dtype)
     assert page == 2 * 2 * 64 * 64 * 4  # keys and values, blocks, columns, numbers, bytes
     assert pages_for(model, EngineConfig(cache_bytes=3 * page + 1), 96) == 3
+    assert pages_for(model, EngineConfig(cache_bytes=3 * page, cache_dtype="float16"), 96) == 6
     with pytest.raises(ValueError, match=f"engine.cache_bytes is {page - 1}: it must be at least"):
         pages_for(model, EngineConfig(cache_bytes=page - 1), 96)
 
@@ -43,9 +44,10 @@ def test_cache_is_a_share_of_the_free_memory_but_no_more_than_is_of_use(
         ({"max_queued": 0}, "engine.max_queued is 0"),
         ({"cache_bytes": -1}, "engine.cache_bytes is -1: it must be at least 0"),
         ({"max_request_tokens": -5}, "engine.max_request_tokens is -5"),
+        ({"cache_dtype": "int8"}, "engine.cache_dtype is 'int8': it must be one of model, float32"),
         ({"cache_fraction": 1.0}, "engine.cache_fraction is 1.0: it must lie between 0 and 1"),
     ],
 )
-def test_limits_are_checked(fields: dict[str, float], message: str) -> None:
+def test_limits_are_checked(fields: dict[str, float | str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EngineConfig(**fields)  # type: ignore[arg-type]

@@ -30,6 +30,7 @@ MakeApp = Callable[["Sequence[ServedModel]", "ServeConfig", "Workbench"], "FastA
 """Makes the application of models, limits, and the page's tools."""
 ReadyText = Callable[[Sequence[str], str, bool], str]
 """Tells of a server that is ready: the models' names, its address, whether it asks for a key."""
+CACHE_DTYPES = ("model", "float32", "bfloat16", "float16")
 INTERPRETERS = ("auto", "bubblewrap", "unshare", "unsafe-local")
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,13 @@ def add_serve_arguments(parser: argparse.ArgumentParser, default: str | None = N
     limits.add_argument("--max-queued", type=int, help="requests that may wait (256)")
     limits.add_argument(
         "--cache-memory", metavar="SIZE", help="of keys and values, such as 2GB (half the free)"
+    )
+    limits.add_argument(
+        "--cache-dtype",
+        choices=CACHE_DTYPES,
+        default=CACHE_DTYPES[0],
+        help="of keys and values: 16 bits are faster with long texts, and rounded "
+        "(default: %(default)s)",
     )
     limits.add_argument("--max-body", metavar="SIZE", help="largest request (16MiB)")
     limits.add_argument("--request-timeout", type=float, metavar="SECONDS", help="(600)")
@@ -270,6 +278,7 @@ def engine_settings(args: argparse.Namespace) -> EngineConfig:
         "max_running": args.max_running,
         "max_queued": args.max_queued,
         "cache_bytes": parse_memory(memory, "--cache-memory") if memory else None,
+        "cache_dtype": args.cache_dtype,
     }
     return EngineConfig(**{name: value for name, value in given.items() if value is not None})
 

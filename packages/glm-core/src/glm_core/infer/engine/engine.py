@@ -30,7 +30,7 @@ from glm_core.infer.engine.errors import (
 )
 from glm_core.infer.engine.intake import Intake
 from glm_core.infer.engine.job import Job
-from glm_core.infer.engine.memory import pages_for
+from glm_core.infer.engine.memory import cache_dtype, pages_for
 from glm_core.infer.engine.pace import Pace
 from glm_core.infer.engine.request import EngineRequest
 from glm_core.infer.engine.scheduler import Scheduler
@@ -74,7 +74,8 @@ class Engine:
         longest = model.config.max_position_embeddings
         self.max_request_tokens = min(longest, self.config.max_request_tokens or longest)
         """Tokens of the longest prompt with its answer."""
-        self.runner = Runner(model, pages_for(model, self.config, self.max_request_tokens))
+        num_pages = pages_for(model, self.config, self.max_request_tokens)
+        self.runner = Runner(model, num_pages, cache_dtype(model, self.config))
         self._recorder = Recorder()
         self._scheduler = Scheduler(
             self.runner,

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import torch
+
 from glm_core.checkpoint.device_memory import free_memory
 from glm_core.infer.engine.config import EngineConfig
 from glm_core.infer.paged import PAGE_SIZE, bytes_per_page
 from glm_core.model.transformer import Transformer
+
+
+def cache_dtype(model: Transformer, config: EngineConfig) -> torch.dtype:
+    """Returns the dtype of keys and values."""
+    if config.cache_dtype == "model":
+        return model.dtype
+    dtype: torch.dtype = getattr(torch, config.cache_dtype)
+    return dtype
 
 
 def pages_for(model: Transformer, config: EngineConfig, longest: int) -> int:
@@ -20,7 +30,7 @@ def pages_for(model: Transformer, config: EngineConfig, longest: int) -> int:
     Raises:
         ValueError: not one page fits into `config.cache_bytes`.
     """
-    page_bytes = bytes_per_page(model.config, model.dtype)
+    page_bytes = bytes_per_page(model.config, cache_dtype(model, config))
     if config.cache_bytes:
         if config.cache_bytes < page_bytes:
             raise ValueError(

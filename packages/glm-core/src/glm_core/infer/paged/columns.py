@@ -42,7 +42,8 @@ class PagedColumns:
         self._begin = _begin_of_run(self._all_BS)
 
     def append(self, layer: int, k_BTKH: Tensor, v_BTKH: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores new columns of a block; returns all keys and values of it, [B, S, K, H]."""
+        """Stores new columns of a block; returns all keys and values of it, [B, S, K, H], in the
+        dtype of the new ones."""
         return (
             self._store_and_gather(self._store.keys[layer], k_BTKH),
             self._store_and_gather(self._store.values[layer], v_BTKH),
@@ -55,8 +56,9 @@ class PagedColumns:
         new_XKH = new_BTKH.flatten(0, 1).to(all_CKH.dtype)
         all_CKH.index_copy_(0, self._new_BT.flatten(), new_XKH)
         if self._begin is not None:
-            return all_CKH.narrow(0, self._begin, self._all_BS.shape[1])[None]
-        gathered = all_CKH.index_select(0, self._all_BS.flatten())
+            run_1SKH = all_CKH.narrow(0, self._begin, self._all_BS.shape[1])[None]
+            return run_1SKH.to(new_BTKH.dtype)
+        gathered = all_CKH.index_select(0, self._all_BS.flatten()).to(new_BTKH.dtype)
         return gathered.view(*self._all_BS.shape, *all_CKH.shape[1:])
 
 

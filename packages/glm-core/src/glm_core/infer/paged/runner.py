@@ -35,13 +35,16 @@ class Runner:
     Args:
         model: in evaluation mode.
         num_pages: of PAGE_SIZE columns each; a tuned prefix takes columns too.
+        dtype: of keys and values; by default the model's.
     """
 
     page_size = PAGE_SIZE
 
-    def __init__(self, model: Transformer, num_pages: int) -> None:
+    def __init__(
+        self, model: Transformer, num_pages: int, dtype: torch.dtype | None = None
+    ) -> None:
         self.model = model
-        self._store = PageStore(model.config, num_pages, model.dtype, model.device)
+        self._store = PageStore(model.config, num_pages, dtype or model.dtype, model.device)
         self._pages = TextPages(self._store)
         self._adapters = Adapters(model)
         self._compute = Compute(model, self._store, self._adapters)
@@ -233,6 +236,16 @@ def _columns(ids: Sequence[int], places: Sequence[Place]) -> list[Column]:
 
 
 def _state_of_weights(model: Transformer) -> list[tuple[int, int]]:
-    """Returns what changes when a weight is replaced or written to."""
-    tensors = chain(model.parameters(), model.buffers())
-    return [(x.data_ptr(), 0 if x.is_inference() else x._version) for x in tensors]
+    """Returns what changes when a weight is replaced or written to.
+
+    Every text that is begun asks for it, so it walks the modules itself: torch makes up the names.
+    """
+    found: list[tuple[int, int]] = []
+    modules: list[nn.Module | None] = [model]
+    for module in modules:
+        if module is not None:
+            modules += module._modules.values()
+            for x in chain(module._parameters.values(), module._buffers.values()):
+                if x is not None:
+                    found.append((x.data_ptr(), 0 if x.is_inference() else x._version))
+    return found

@@ -23,7 +23,7 @@ class PageStore:
     Args:
         config: of the model.
         num_pages: pages of every block.
-        dtype: of keys and values, the model's.
+        dtype: of keys and values.
         device: where they are, the model's.
     """
 
