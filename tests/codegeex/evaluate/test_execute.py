@@ -3,6 +3,7 @@
 import contextlib
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -140,6 +141,36 @@ def test_missing_library_skips_a_program_when_the_original_had_it(executor, tool
     assert own.verdict is Verdict.compile_error
 
 
+def test_md5_of_java_is_there_when_a_problem_needs_it(executor, tools):
+    """Debian keeps the settings of Java's security in /etc."""
+    tools("java")
+    source = """
+public class Main {
+    public static void main(String[] arguments) throws Exception {
+        var md5 = java.security.MessageDigest.getInstance("MD5");
+        var hex = new java.math.BigInteger(1, md5.digest("Hello world".getBytes())).toString(16);
+        if (!hex.equals("3e25960a79dbc69b674cd4ec67a72c62")) throw new AssertionError(hex);
+    }
+}
+"""
+    assert run(executor, source, "java").verdict is Verdict.passed
+
+
+def test_md5_of_cpp_is_there_when_openssl_is_installed(executor, tools):
+    tools("c++")
+    source = """
+#undef NDEBUG
+#include <assert.h>
+#include <openssl/md5.h>
+int main() {
+    unsigned char digest[16];
+    MD5((const unsigned char*) "Hello world", 11, digest);
+    assert(digest[0] == 0x3e && digest[15] == 0x62);
+}
+"""
+    assert run(executor, source, "c++").verdict in (Verdict.passed, Verdict.skipped)
+
+
 def test_md5_of_javascript_is_there_when_a_problem_needs_it(executor, tools):
     tools("javascript")
     source = "const md5 = require('js-md5');\n"
@@ -200,6 +231,20 @@ def test_programs_run_without_a_sandbox_when_that_is_asked_for_by_name():
     result = run(executor, "assert 1 == 1")
     assert (result.verdict, result.isolation) == (Verdict.passed, "unsafe-local")
     assert run(executor, "while True: pass").verdict is Verdict.timeout
+
+
+def test_go_finds_its_library_compiled_when_it_is_asked_twice(tools):
+    """Newer versions of Go come without it, and would compile it for every program."""
+    tools("go")
+    executor = Executor(CONFIG)
+    source = 'package main\nimport (\n"math"\n"testing"\n)\n'
+    source += "func TestIt(t *testing.T) { if math.Sqrt(4) != 2 { t.Fail() } }"
+    assert run(executor, source, "go").verdict is Verdict.passed
+    cache = next(one for one in executor.toolchain("go").folders if "codegeex-go" in one)
+    before = sorted(path.name for path in Path(cache).rglob("*"))
+    assert any(name.endswith("-d") for name in before)  # what a compiler has made
+    assert run(executor, source, "go").verdict is Verdict.passed
+    assert sorted(path.name for path in Path(cache).rglob("*")) == before  # read-only
 
 
 def test_nothing_more_is_started_when_the_loop_is_left():

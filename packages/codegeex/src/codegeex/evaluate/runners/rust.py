@@ -33,11 +33,11 @@ _PANIC = re.compile(r"panicked at|overflowed its stack")
 _MEMORY = re.compile(r"memory allocation of \d+ bytes failed|capacity overflow")
 
 _USES = {
-    "rand": (re.compile(r"^use\s+rand\b[^;]*;", re.MULTILINE), r"\brand\b|\bRng\b|\bgen_range\b"),
-    "regex": (re.compile(r"^use\s+regex\b[^;]*;", re.MULTILINE), r"\bregex\b|\bRegex\b"),
-    "md5": (re.compile(r"^use\s+md5\b[^;]*;", re.MULTILINE), r"\bmd5\s*::"),
+    "rand": re.compile(r"\brand\s*::|\bRng\b|\bgen_range\b"),
+    "regex": re.compile(r"\bregex\s*::|\bRegex\b"),
+    "md5": re.compile(r"\bmd5\s*::"),
 }
-"""Crates that every problem of HumanEval-X imports: the import, and what shows that it is used."""
+"""Crates that every problem of HumanEval-X imports, and what shows that one is used."""
 
 
 class RustRunner:
@@ -116,11 +116,11 @@ def _without_unused_crates(source: str, known: Collection[str] = ()) -> str:
     Raises:
         ToolMissing: it uses one.
     """
-    for crate, (imports, used) in _USES.items():
-        rest = imports.sub("", source)
+    for crate, used in _USES.items():
+        rest = re.sub(rf"^use\s+{crate}\b[^;]*;", "", source, flags=re.MULTILINE)
         if rest == source or crate in known:
             continue
-        if re.search(used, mask(rest, "rust")):
+        if used.search(mask(rest, "rust")):
             raise ToolMissing(
                 f"the crate {crate} is not here: give a folder that `cargo vendor` made with "
                 "--rust-crates"
