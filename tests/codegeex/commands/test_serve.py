@@ -72,7 +72,7 @@ def test_format_is_told_by_the_flag_the_folder_or_the_tokenizer(
 def test_model_without_sentinels_completes_from_the_prefix_alone(
     served: ServedModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codegeex.fim.read_format", lambda folder, tokenizer: None)
+    monkeypatch.setattr("codegeex.fim.format_of_model", lambda model, tokenizer, chosen: None)
     with caplog.at_level(logging.WARNING):
         completers = serve.completers_of([served], {"tiny": "x"}, None)
     assert completers["tiny"].format is None

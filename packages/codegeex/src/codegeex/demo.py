@@ -70,13 +70,12 @@ class CompleteCode:
     def run(self, context: SceneContext) -> SceneResult:
         """Fill every hole greedily, then write one long answer for the speed."""
         from codegeex.complete import Completer
-        from codegeex.fim import read_format
-        from glm_core.checkpoint.hub import resolve_model
+        from codegeex.fim import format_of_model
         from glm_core.checkpoint.loading import load_model
         from glm_core.infer.engine import Engine
 
         model, tokenizer = load_model(self._model)
-        format = read_format(resolve_model(self._model), tokenizer)
+        format = format_of_model(self._model, tokenizer)
         size = sum(parameter.numel() for parameter in model.parameters())
         with Engine(model, tokenizer) as engine:
             completer = Completer(engine, format, self._model)

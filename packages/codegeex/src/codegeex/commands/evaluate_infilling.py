@@ -123,15 +123,11 @@ def _tasks(args: argparse.Namespace) -> Tasks:
 
 def _format(args: argparse.Namespace, tokenizer: Tokenizer) -> FimFormat | None:
     """Returns how the model is asked; None: left to right."""
-    from codegeex.fim import find_format, format_of, read_format
-    from glm_core.checkpoint.pretrained import EMBEDDED
+    from codegeex.fim import format_of, format_of_model
 
     if args.fim_format == _LEFT_TO_RIGHT:
         return None
-    if args.fim_format:
-        return find_format(args.fim_format)
-    own = read_format(EMBEDDED.get(args.model, Path(args.model)), tokenizer)
-    return own or format_of(tokenizer)
+    return format_of_model(args.model, tokenizer, args.fim_format) or format_of(tokenizer)
 
 
 @contextlib.contextmanager

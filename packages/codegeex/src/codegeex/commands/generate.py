@@ -182,14 +182,11 @@ def options_of(args: argparse.Namespace) -> Options:
 @contextmanager
 def _completer(args: argparse.Namespace) -> Iterator[Completer]:
     from codegeex.complete import Completer
-    from codegeex.fim import find_format, read_format
-    from glm_core.checkpoint.pretrained import EMBEDDED
+    from codegeex.fim import format_of_model
     from glm_core.infer.engine import Engine, EngineConfig
 
     loaded = load_named_model(args)
-    folder = EMBEDDED.get(args.model, Path(args.model))
-    format = find_format(args.fim_format) if args.fim_format else None
-    format = format or read_format(folder, loaded.tokenizer)
+    format = format_of_model(args.model, loaded.tokenizer, args.fim_format)
     config = EngineConfig(max_running=max(args.num_choices or 1, 1))
     with Engine(loaded.model, loaded.tokenizer, config=config) as engine:
         yield Completer(engine, format, args.model, heals=not args.no_healing)

@@ -67,14 +67,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> Completer:
     from codegeex.complete import Completer
-    from codegeex.fim import find_format, read_format
-    from glm_core.checkpoint.pretrained import EMBEDDED
+    from codegeex.fim import format_of_model
     from glm_core.infer.engine import Engine, EngineConfig
 
     start = time.monotonic()
     loaded = load_named_model(args)
-    format = find_format(args.fim_format) if args.fim_format else None
-    format = format or read_format(EMBEDDED.get(args.model, Path(args.model)), loaded.tokenizer)
+    format = format_of_model(args.model, loaded.tokenizer, args.fim_format)
     config = EngineConfig(max_running=_AT_ONCE, max_request_tokens=loaded.context)
     engine = Engine(loaded.model, loaded.tokenizer, config=config)
     logger.info("%s is loaded after %.1f s", args.model, time.monotonic() - start)

@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glm_core.commands.serve import add_serve_arguments, named_models, serve_models
@@ -84,17 +83,13 @@ def completers_of(
         ValueError: the format is unknown.
     """
     from codegeex.complete import Completer
-    from codegeex.fim import find_format, read_format
-    from glm_core.checkpoint.pretrained import EMBEDDED
+    from codegeex.fim import format_of_model
 
     found: dict[str, Completer] = {}
     for model in served:
         if model.adapter or model.engine.layout.has_blanks:
             continue
-        path = paths[model.name]
-        folder = EMBEDDED.get(path, Path(path))
-        told = read_format(folder, model.tokenizer)
-        format = find_format(format_name) if format_name else told
+        format = format_of_model(paths[model.name], model.tokenizer, format_name)
         if format is None:
             logger.warning(
                 "%s was not taught to fill in: it goes on from what is before the cursor",
@@ -106,7 +101,7 @@ def completers_of(
                 "send it the template of CodeGeeX4; call it something else, as in --model other=%s",
                 model.name,
                 format.name,
-                path,
+                paths[model.name],
             )
         found[model.name] = Completer(model.engine, format, model.name)
     return found

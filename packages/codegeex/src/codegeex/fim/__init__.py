@@ -6,7 +6,14 @@ for training, and `sample.py` writes those.
 """
 
 from codegeex.fim.format import MIDDLE, PREFIX, SENTINELS, SUFFIX, FimFormat, Mark, Slot
-from codegeex.fim.formats import FORMATS, find_format, format_of, read_format, write_format
+from codegeex.fim.formats import (
+    FORMATS,
+    find_format,
+    format_of,
+    format_of_model,
+    read_format,
+    write_format,
+)
 from codegeex.fim.prompt import fim_ids
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "fim_ids",
     "find_format",
     "format_of",
+    "format_of_model",
     "read_format",
     "write_format",
 ]

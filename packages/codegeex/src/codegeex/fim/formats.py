@@ -11,6 +11,7 @@ from pathlib import Path
 
 from codegeex.fim.format import MIDDLE, PREFIX, SENTINELS, SUFFIX, FimFormat, Mark, Slot
 from glm_core.checkpoint.files import write_json
+from glm_core.checkpoint.hub import resolve_model
 from glm_core.tokenizer.protocol import Tokenizer
 from glm_core.tokenizer.specials import EOS
 
@@ -125,6 +126,24 @@ def read_format(folder: Path, tokenizer: Tokenizer) -> FimFormat | None:
         return find_format(str(named))
     has_all = all(tokenizer.has(name) for name in SENTINELS)
     return format_of(tokenizer) if has_all else None
+
+
+def format_of_model(
+    name_or_folder: Path | str, tokenizer: Tokenizer, chosen: str | None = None
+) -> FimFormat | None:
+    """Returns how the model that a command names fills in; None if it cannot.
+
+    Args:
+        name_or_folder: as `load_model` takes it.
+        tokenizer: the model's.
+        chosen: name of a format that somebody chose; None for what the model tells.
+
+    Raises:
+        ValueError: the chosen format is unknown, or the folder's fim.json cannot be used.
+    """
+    if chosen is not None:
+        return find_format(chosen)
+    return read_format(resolve_model(name_or_folder, weights=False), tokenizer)
 
 
 def write_format(format: FimFormat, folder: Path) -> None:
