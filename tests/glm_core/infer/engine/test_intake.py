@@ -35,6 +35,7 @@ def test_bad_requests_are_refused_before_they_wait(
             "prompt_logprobs is 0: it must be None": lambda: ask("A", layout, prompt_logprobs=0),
             "timeout_s is 0: it must be above 0": lambda: ask("A", layout, timeout_s=0),
             "name the client when newest_wins": lambda: ask("A", layout, newest_wins=True),
+            "draft holds the id -1: ids must lie": lambda: ask("A", layout, draft=(3, -1)),
             "regular expression cannot be used": lambda: ask("A", layout, grammar=Regex("(")),
             "sampling.stop_token_ids names the id": lambda: ask(
                 "A", layout, {"stop_token_ids": [10**6]}

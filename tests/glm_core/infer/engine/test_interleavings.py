@@ -58,6 +58,7 @@ fields = st.fixed_dictionaries(
         "timeout_s": st.sampled_from([1e-9, 0.002, 60.0]),
         "logprobs": st.integers(0, 2),
         "client": st.just("me"),
+        "draft": st.lists(st.integers(0, 60), max_size=9).map(tuple),
     },
 )
 actions = st.lists(

@@ -40,6 +40,7 @@ class Intake:
     ) -> None:
         self._scheduler = scheduler
         self._tokenizer = tokenizer
+        self._num_ids = tokenizer.vocab_size
         self._layout = layout
         self._num_logits = num_logits
         self._longest = longest
@@ -66,6 +67,11 @@ class Intake:
             raise ValueError(
                 f"adapter {request.adapter!r} is unknown: this engine has "
                 f"{', '.join(runner.adapters) or 'none'}"
+            )
+        outside = [token for token in request.draft if not 0 <= token < self._num_ids]
+        if outside:
+            raise ValueError(
+                f"draft holds the id {outside[0]}: ids must lie between 0 and {self._num_ids - 1}"
             )
         vocabulary = self._vocabulary(tuple(sorted(set(request.marks))))
         ticket = Ticket(f"r{number}", lambda: cancel(job))

@@ -34,6 +34,9 @@ class EngineRequest:
     """Special ids that an answer may hold, such as those of a chat format's roles."""
     grammar: Grammar | None = None
     """What every answer must be."""
+    draft: tuple[int, ...] = ()
+    """A guess of the answer: what of it the model would write is read in few steps, and not in one
+    for each token. The answer is the same with any draft; only the first blank has one."""
     watch: Callable[[int], Watcher] | None = None
     """Returns what watches answer i; called by `submit`."""
     logprobs: int | None = None

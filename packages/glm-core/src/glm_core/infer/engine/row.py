@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from glm_core.infer.answer import Answer, Vocabulary
@@ -87,6 +88,8 @@ class Row:
         """Of the blanks before the present one."""
         self.last_token_at = 0.0
         self._is_enough = job.watchers[choice]
+        self._draft = job.request.draft
+        """What the answer may become; empty once it has become something else."""
         self._script = script
         self._sampler = sampler
         self._seen = list(script.seen_ids)
@@ -110,6 +113,8 @@ class Row:
             The answer, if the token ended it.
         """
         answer, blank = self.answer, self.blank
+        if self._draft[len(answer.tokens) : len(answer.tokens) + 1] != (chosen.token,):
+            self._draft = ()
         text = answer.append(chosen)
         if text and not answer.is_done and self._is_enough is not None and self._is_enough(text):
             text += answer.stop()
@@ -122,6 +127,16 @@ class Row:
             self.job.ticket.put(self.choice, blank, text, answer.take_logprobs(), mark, end)
         return end
 
+    def guess(self) -> Sequence[tuple[int, Place]]:
+        """Returns tokens that may come after the next input, all of which there is room for."""
+        answer = self.answer
+        if not self._draft or len(self.inputs) != 1:
+            return ()
+        count = answer.num_fed
+        step = len(self._script.opening) + count
+        guessed = self._draft[count : answer.max_tokens - 1]
+        return [(token, self._script.place(0, step + index)) for index, token in enumerate(guessed)]
+
     def next_blank(self) -> int | None:
         """Goes on to the blank after the one that was just filled.
 
@@ -129,7 +144,7 @@ class Row:
             To how many columns the sequence must be cropped, because it has read tokens that a
             stop string dropped; None if to none.
         """
-        answer, script = self.answer, self._script
+        answer, script, self._draft = self.answer, self._script, ()
         stale = answer.num_fed > len(answer.tokens)
         if stale:
             self.num_columns = self._first_column + len(answer.tokens)

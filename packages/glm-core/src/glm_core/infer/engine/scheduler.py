@@ -184,9 +184,10 @@ class Scheduler:
 
     def _answer_tasks(self) -> Iterator[_Task]:
         for row in self._rows:
-            token, place = row.inputs[0]
+            guess = row.guess()[: self.runner.num_droppable(row.text)]
+            ids, places = zip(row.inputs[0], *guess, strict=True)
             wants: Wants = "last" if len(row.inputs) == 1 else "none"
-            yield _Task(row.job, row, Work(row.text, [token], [place], wants))
+            yield _Task(row.job, row, Work(row.text, ids, places, "all" if guess else wants))
 
     def _prompt_tasks(self) -> Iterator[_Task]:
         """Prompts are read whole where that is possible, since each piece costs a forward.
@@ -233,6 +234,10 @@ class Scheduler:
             if isinstance(result, Exception):
                 self.end(task.job, RequestFailed(result))
                 continue
+            if task.row is not None and task.work.count > 1:
+                assert result is not None
+                self._follow(task.row, task.work.ids, result)
+                continue
             ready = self._read_prompt(task, result) if task.row is None else _read_column(task.row)
             if result is not None:
                 last_V = result[-1] if task.work.wants == "all" else result
@@ -241,6 +246,24 @@ class Scheduler:
         alive = [index for index, row in enumerate(rows) if not row.job.ticket.is_done]
         if alive:
             self._choose([rows[i] for i in alive], stack_rows([logits[i] for i in alive]))
+
+    def _follow(self, row: Row, ids: Sequence[int], logits_TV: Tensor) -> None:
+        """Takes of a guess what comes true, and lets the text forget the rest.
+
+        Args:
+            ids: the answer's next input and what was guessed to come after it.
+            logits_TV: after each of them.
+        """
+        for column in range(len(ids)):
+            _read_column(row)
+            self._choose([row], logits_TV[column : column + 1])
+            if row not in self._rows:
+                return
+            is_true = ids[column + 1 : column + 2] == tuple(token for token, _ in row.inputs)
+            if row.blank or not is_true:
+                break
+        if row.num_columns < row.text.length:
+            self.runner.crop(row.text, row.num_columns)
 
     def _read_prompt(self, task: _Task, logits: Tensor | None) -> list[Row]:
         """Counts columns of a prompt; returns its answers when it has been read."""

@@ -130,6 +130,11 @@ class Runner:
         pages = len(text.pages) + text.promised
         return pages * PAGE_SIZE - text.stored_after(0)
 
+    def num_droppable(self, text: PagedText) -> int:
+        """Returns how many columns, one more read before them, a text can read and forget again
+        without a copy: those that do not fill its last page."""
+        return max(PAGE_SIZE - text.stored_after(0) % PAGE_SIZE - 2, 0)
+
     def step(self, works: Sequence[Work]) -> list[Tensor | None]:
         """Reads new columns; those of texts that get one go as one batch.
 
