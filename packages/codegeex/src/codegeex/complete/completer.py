@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
+from codegeex.complete.drafts import Drafts
 from codegeex.complete.fit import rules_for, stop_words
 from codegeex.complete.healing import MOST_TOKENS, half_token
 from codegeex.complete.line_endings import LF, with_lf
@@ -61,6 +63,7 @@ class Completer:
         self.context = engine.max_request_tokens
         """Tokens that prompt and completion may take together."""
         self._heals = heals
+        self._drafts = Drafts()
         if heals:
             token_bytes(self.tokenizer)  # sorted now, and not while somebody waits
         stops = (EOS,) if format is None else format.stops
@@ -79,9 +82,12 @@ class Completer:
         """
         hole, ending = with_lf(visible(hole, self.context))
         half = half_token(hole.prefix, self.tokenizer) if self._heals else ""
-        ids = self._hole_ids(replace(hole, prefix=hole.prefix.removesuffix(half)), options)
+        before = hole.prefix.removesuffix(half)
+        ids = self._hole_ids(replace(hole, prefix=before), options)
         rules, trims = rules_for(hole, options)
-        return self._ask(ids, options, rules, trims, half, ending)
+        draft = self._drafts.find(before, hole.suffix)
+        remember = partial(self._drafts.remember, before, hole.suffix)
+        return self._ask(ids, options, rules, trims, half, ending, draft, remember)
 
     def submit_text(self, prompt: str, options: Options) -> Pending:
         """Asks for what follows a prompt whose special tokens are written out in it.
@@ -140,7 +146,16 @@ class Completer:
         trims: Sequence[Trim],
         half: str,
         ending: str,
+        draft: str = "",
+        remember: Callable[[str], None] | None = None,
     ) -> Pending:
+        """Hands a request to the engine.
+
+        Args:
+            half: text with which the answer must begin, because the prompt ends before it.
+            draft: what the answer may be.
+            remember: is given what the model wrote.
+        """
         watches = [
             AnswerWatch(Shaper(rules, trims, len(half), ending), options.time_limit_s)
             for _ in range(options.num_choices)
@@ -148,11 +163,11 @@ class Completer:
         layout, tokenizer = self.engine.layout, self.tokenizer
         prompt = ids_prompt(layout.frame(list(ids), tokenizer), tokenizer, layout)
         only_reads = options.max_new_tokens == 0
+        most = max(options.max_new_tokens, 1) + (len(tokenizer.encode(half)) if half else 0)
         request = EngineRequest(
             prompt=replace(prompt, text="code"),  # not empty: the answer goes on from it
             sampling=SamplingConfig(
-                max_new_tokens=max(options.max_new_tokens, 1)
-                + (len(tokenizer.encode(half)) if half else 0),
+                max_new_tokens=most,
                 temperature=options.temperature,
                 top_p=options.top_p,
                 top_k=options.top_k,
@@ -161,9 +176,10 @@ class Completer:
             ),
             choices=1 if only_reads else options.num_choices,
             grammar=Begins(half.encode("utf-8")) if half and not only_reads else None,
+            draft=tuple(tokenizer.encode(draft)[:most]) if draft else (),
             watch=watches.__getitem__,
             logprobs=options.logprobs,
             client=options.client,
             newest_wins=options.newest_wins,
         )
-        return Pending(self.engine.submit(request), watches, tokenizer, only_reads)
+        return Pending(self.engine.submit(request), watches, tokenizer, only_reads, remember)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import replace
 
 from codegeex.complete.answers import best_of, completion_of
@@ -26,6 +26,7 @@ class Pending:
         watches: one for each of its answers.
         tokenizer: the model's.
         only_reads: whether nobody wants an answer.
+        remember: is given what the model wrote, as it came, when it has ended.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class Pending:
         watches: Sequence[AnswerWatch],
         tokenizer: Tokenizer,
         only_reads: bool = False,
+        remember: Callable[[str], None] | None = None,
     ) -> None:
         self._ticket = ticket
         self._watches = watches
         self._tokenizer = tokenizer
         self._only_reads = only_reads
+        self._remember = remember
         self._given = [0] * len(watches)
         self._ended: dict[int, Completion] = {}
 
@@ -105,6 +108,8 @@ class Pending:
         if self._only_reads:
             usage = replace(outcome.usage, completion=0)
             return Completed((), usage, outcome.timings)
+        if self._remember is not None:
+            self._remember(outcome.choices[0][0].text)
         for choice, (answer,) in enumerate(outcome.choices):
             if choice not in self._ended:
                 self._ended[choice] = completion_of(
