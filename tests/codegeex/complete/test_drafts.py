@@ -36,6 +36,9 @@ def test_what_was_deleted_is_expected_again() -> None:
     drafts = Drafts()
     drafts.remember(HEAD + "ret", "", "urn 1")
     assert drafts.find(HEAD + "re", "") == "turn 1"
+    drafts.remember(HEAD + "re", "", "pr(x)")
+    drafts.remember(HEAD + "ret", "", "urn 2")
+    assert drafts.find(HEAD + "re", "") == "pr(x)"
 
 
 def test_a_place_is_known_when_an_editor_shows_less_of_the_file() -> None:

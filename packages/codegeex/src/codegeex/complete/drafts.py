@@ -38,16 +38,18 @@ class Drafts:
     def find(self, before: str, behind: str) -> str:
         """Returns what may come between two texts; empty where nothing is known.
 
-        It is what an earlier completion says behind the last characters of `before`, which may have
-        been typed since, or stood there already when more was deleted.
+        It is what an earlier completion says behind the last characters of `before`, which have
+        perhaps been typed since; or else what was deleted there, and what was written behind that.
         """
         with self._lock:
             known = list(self._written)
-        tail, behind = before[-_SAME:], behind[:_SAME]
+        tail, behind, deleted = before[-_SAME:], behind[:_SAME], ""
         for written in reversed(known):
-            if written.behind == behind:
-                whole = written.before + written.text
-                at = whole.rfind(tail)
-                if at >= 0 and at + len(tail) < len(whole):
-                    return whole[at + len(tail) :]
-        return ""
+            whole = written.before + written.text
+            at = whole.rfind(tail) if written.behind == behind else -1
+            end = at + len(tail)
+            if at >= 0 and len(written.before) <= end < len(whole):
+                return whole[end:]
+            if 0 <= at and end < len(written.before) and not deleted:
+                deleted = whole[end:]
+        return deleted

@@ -41,7 +41,8 @@ def rules_for(hole: Hole, options: Options) -> tuple[Sequence[Rule], Sequence[Tr
         rules += [Block(place), RestOfLine(place.after)]
     if options.min_indent:
         rules.append(MinIndent(options.min_indent))
-    return rules, (Following(place), Overlap(place), TrailingSpace(place.after))
+    trims = (Brackets(place), Following(place), Overlap(place), TrailingSpace(place.after))
+    return rules, trims
 
 
 def stop_words(options: Options) -> list[Rule]:

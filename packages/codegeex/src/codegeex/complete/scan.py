@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 from codegeex.languages import Language
 
+_PART = 4096
+"""Characters, and what is left of a line."""
 OPENER_OF = {")": "(", "]": "[", "}": "{"}
 
 _QUOTES_OF_BOTH_KINDS = frozenset(
@@ -79,10 +81,14 @@ class Scanned:
 
     open: tuple[str, ...] = ()
     """Opening brackets, the innermost last."""
+    places: tuple[int, ...] = ()
+    """Where each of them stands."""
     unmatched: tuple[tuple[int, str], ...] = ()
     """Where something is closed, and what: an opening bracket, or quotes."""
     inside: str = ""
     """The quotes of the string that is open at the end, or "line" or "block" in a comment."""
+    num_broken: int = 0
+    """Strings that the end of a line cut off."""
 
     @property
     def all_open(self) -> tuple[str, ...]:
@@ -112,32 +118,78 @@ def scan(text: str, syntax: Syntax, inside: str = "") -> Scanned:
     Args:
         inside: what is open where it begins, as in `Scanned.inside`.
     """
-    opened: list[str] = []
+    opened: list[tuple[str, int]] = []
     unmatched: list[tuple[int, str]] = []
-    at = 0
+    at = num_broken = 0
     if inside:
         found = _pattern(inside).match(text)
         assert found is not None
         if found.group(1) is None:
-            return Scanned((), (), inside)
-        at, end = found.end(), found.group(1)
-        if inside not in ("line", "block") and end:
+            return Scanned(inside=inside)
+        at = found.end()
+        if inside not in ("line", "block") and found.group(1):
             unmatched.append((at - len(inside), inside))
+        num_broken += not found.group(1)
+    groups = syntax.tokens.groupindex
     for token in syntax.tokens.finditer(text, at):
-        kind, piece = token.lastgroup, token.group()
+        kind = token.lastgroup or ""
         if kind == "bracket":
-            if piece not in OPENER_OF:
-                opened.append(piece)
-            elif OPENER_OF[piece] in opened:
-                while opened.pop() != OPENER_OF[piece]:
-                    pass
-            else:
-                unmatched.append((token.start(), OPENER_OF[piece]))
-        elif token.end() == len(text) and kind != "character":
-            index = syntax.tokens.groupindex[kind or ""]
-            if token.group(index + 1) is None:
-                return Scanned(tuple(opened), tuple(unmatched), _inside(kind or "", piece))
-    return Scanned(tuple(opened), tuple(unmatched), "")
+            _pair(token.group(), token.start(), opened, unmatched)
+        elif kind != "character":
+            end = token.group(groups[kind] + 1)
+            if end is None and token.end() == len(text):
+                inside = _inside(kind, token.group())
+                return _scanned(opened, unmatched, inside, num_broken)
+            num_broken += end == ""
+    return _scanned(opened, unmatched, "", num_broken)
+
+
+def scan_long(text: str, syntax: Syntax, inside: str = "") -> Scanned:
+    """As `scan`, without the places of what is unmatched; parts that were read before are not read
+    again, so that a file costs little while somebody types in it."""
+    opened: list[tuple[str, int]] = []
+    unmatched: list[tuple[int, str]] = []
+    begin = num_broken = 0
+    while begin < len(text):
+        end = text.find("\n", begin + _PART) + 1 or len(text)
+        part = _scan_part(text[begin:end], syntax, inside)
+        for _, what in part.unmatched:
+            if not begin or what != inside:  # the end of a string that the part before began
+                _close(what, 0, opened, unmatched)
+        opened += zip(part.open, (begin + place for place in part.places), strict=True)
+        num_broken += part.num_broken
+        inside, begin = part.inside, end
+    return _scanned(opened, unmatched, inside, num_broken)
+
+
+def _pair(
+    bracket: str, at: int, opened: list[tuple[str, int]], unmatched: list[tuple[int, str]]
+) -> None:
+    if bracket in OPENER_OF:
+        _close(OPENER_OF[bracket], at, opened, unmatched)
+    else:
+        opened.append((bracket, at))
+
+
+def _close(
+    what: str, at: int, opened: list[tuple[str, int]], unmatched: list[tuple[int, str]]
+) -> None:
+    """Closes a bracket, and what is open inside it."""
+    if any(one == what for one, _ in opened):
+        while opened.pop()[0] != what:
+            pass
+    else:
+        unmatched.append((at, what))
+
+
+def _scanned(
+    opened: list[tuple[str, int]], unmatched: list[tuple[int, str]], inside: str, num_broken: int
+) -> Scanned:
+    brackets, places = tuple(one for one, _ in opened), tuple(at for _, at in opened)
+    return Scanned(brackets, places, tuple(unmatched), inside, num_broken)
+
+
+_scan_part = lru_cache(maxsize=512)(scan)
 
 
 @cache

@@ -10,6 +10,8 @@ from codegeex.complete.scan import scan
 
 _WINDOW = 2000
 """Characters of the suffix that are compared, and in which brackets are paired."""
+_NO_CHANCE = 8
+"""Characters that two texts hardly have in common by chance."""
 _ADJOINS = frozenset(")]}>,;:.\"'`")
 """What stands behind other text without white space."""
 
@@ -50,8 +52,16 @@ class Overlap:
         return [begin for begin in found if begin < len(text)]
 
     def _is_apart(self, text: str, begin: int) -> bool:
-        """Whether no word is cut in two; a text that is all there already may go as a whole."""
-        return begin == 0 or not (_is_word(text[begin - 1]) and _is_word(text[begin]))
+        """Whether no word is cut in two, neither of the text nor, by chance, of the suffix; a text
+        that is all there already may go as a whole."""
+        if begin == 0:
+            return True
+        if _is_word(text[begin - 1]) and _is_word(text[begin]):
+            return False
+        overlap = text[begin:]
+        next_char = self._suffix[len(overlap) : len(overlap) + 1] or " "
+        cuts = _is_word(overlap[-1]) and _is_word(next_char)
+        return not cuts or "\n" in overlap or len(overlap) >= _NO_CHANCE
 
     def _num_loose(self, middle: str) -> int:
         """How many brackets and strings have no partner with this text in the hole."""

@@ -7,8 +7,9 @@ from dataclasses import replace
 from codegeex.hole import Hole
 
 CHARS_PER_TOKEN = 16
-"""More than code has, so that what is cut here is cut where tokens are counted too."""
-_LEAST = 10_000
+"""More than code has: what the model can read is never cut here."""
+MOST_CHARS = 200_000
+"""Of a file before the cursor, and behind it, that are looked at though no model reads them."""
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -21,7 +22,7 @@ def visible(hole: Hole, context: int) -> Hole:
     Raises:
         ValueError: what is near the cursor is no text.
     """
-    size = max(context * CHARS_PER_TOKEN, _LEAST)
+    size = max(context * CHARS_PER_TOKEN, MOST_CHARS)
     prefix = hole.prefix[-size:].removeprefix(BYTE_ORDER_MARK)
     suffix = hole.suffix[:size]
     if "\0" in prefix or "\0" in suffix:

@@ -77,7 +77,7 @@ class Block:
 
     The block is the one that the cursor's line begins, or stands in. It ends before a line that is
     indented less. A line that closes it by a bracket which the file lacks belongs to it. At the top
-    level of a file it ends with a blank line, and elsewhere too where the completion's first line
+    level of a file it ends with a blank line, and in a class too where the completion's first line
     defined something.
     """
 
@@ -113,7 +113,7 @@ class _Walk:
         self._place, self._text = place, text
         self._is_begun = place.opens_block
         """Whether the next line begins the block."""
-        self._level = indent_of(place.before) if place.before.strip() else None
+        self._level = place.indent if place.before.strip() else None
         """Indentation of the block; None until there is a line that tells."""
         self._closing: int | None = None
         """Indentation of a line that closed the block and opened another, such as `} else {`."""
@@ -126,7 +126,7 @@ class _Walk:
         least = self._level if self._closing is None else self._closing + 1
         stop = None
         if line.begin == 0:
-            self._begin(indent)
+            self._begin(indent if self._level is None else self._level)
         elif least is None or indent < least or (self._is_begun and indent == least):
             stop = self._below(line, indent, least)
         elif self._is_begun:
@@ -142,11 +142,13 @@ class _Walk:
 
     def _below(self, line: Line, indent: int, least: int | None) -> Stop | None:
         """A line that is indented less than the block, or tells how much that is."""
+        if self._is_in_string(line):
+            return None
         closes = self._closes(line)
         if closes == "file" or (closes == "own" and self._closing is not None):
             self.is_over = not line.opens
             self._closing = indent if closes == "file" else self._closing
-        elif not closes and least is not None and (indent < least or self._place.by_indent):
+        elif not closes and least is not None and (not self._is_begun or self._place.by_indent):
             return Stop(line.first + 1, self._last, "block")
         self._begin(indent)
         return None
@@ -154,13 +156,26 @@ class _Walk:
     def _beside(self, line: Line) -> Stop | None:
         """A line that is indented as the block is."""
         closes = self._closes(line)
-        opener = ":" if self._place.by_indent else "{"
-        is_defined = self._header is not None and self._header.defines(opener)
         if closes:
-            self.is_over = is_defined and closes == "own" and opener == "{" and not line.opens
-        elif line.after_blank and self._header is not None and (is_defined or self._level == 0):
-            return Stop(line.first + 1, self._last, "blank line")
+            ends = closes == "own" and self._level == 0 and not line.opens
+            self.is_over = ends and not self._place.by_indent and self._has_defined()
+        elif line.after_blank and self._header is not None:
+            if self._level == 0 or self._has_defined():
+                return Stop(line.first + 1, self._last, "blank line")
         return None
+
+    def _has_defined(self) -> bool:
+        """Whether the completion's first line began a definition, in a block of definitions."""
+        opener = ":" if self._place.by_indent else "{"
+        if self._header is None or not self._header.defines(opener):
+            return False
+        return self._place.holds_definitions(self._level or 0)
+
+    def _is_in_string(self, line: Line) -> bool:
+        """Whether a line begins inside a string, where indentation says nothing."""
+        place = self._place
+        inside = scan(self._text[: line.begin], place.syntax, place.scanned.inside).inside
+        return len(inside) == 3 or inside == "`"
 
     def _closes(self, line: Line) -> Literal["own", "file", ""]:
         """Whether a bracket closes at its beginning: one of the text, or one the file lacks."""
