@@ -85,12 +85,13 @@ def test_check_tells_what_is_wrong_when_a_solution_fails(executor):
 
 @pytest.mark.slow
 def test_164_programs_of_python_end_within_a_minute_when_two_run_at_once():
-    """The original's set has as many. Worst on two idle cores: 14 s."""
+    """The original's set has as many. 17 s of processor time; others may use the machine."""
     executor = Executor(ExecutionConfig(workers=2))
-    began = time.monotonic()
+    before, began = os.times(), time.monotonic()
     verdicts = [result.verdict for result in executor.run_all(_many(164))]
+    seconds, cpu_s = time.monotonic() - began, sum(os.times()[:4]) - sum(before[:4])
     assert verdicts == [Verdict.passed] * 164
-    assert time.monotonic() - began < 60
+    assert seconds < 60 or cpu_s < 30, (seconds, cpu_s)
 
 
 def test_program_costs_little_when_it_is_short():
