@@ -247,7 +247,7 @@ def test_large_file_takes_no_longer_than_what_is_read_of_it(completer: Completer
     large = Hole(prefix="x = 1\n" * 1_700_000, suffix="y = 2\n" * 1_700_000)
     start = time.perf_counter()
     assert completer.submit(large, Options(max_new_tokens=2)).outcome().usage.prompt < 512
-    assert time.perf_counter() - start < 2.0
+    assert time.perf_counter() - start < 5.0
 
 
 def test_binary_file_is_refused(completer: Completer) -> None:

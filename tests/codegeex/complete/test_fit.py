@@ -151,7 +151,7 @@ OPTIONS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TEXTS, TEXTS, TEXTS, LANGUAGES, st.sampled_from(Mode), OPTIONS, st.data())
 def test_what_is_shown_is_final_and_the_same_in_any_pieces(
     prefix: str,

@@ -17,7 +17,7 @@ PIECES = st.sampled_from(
 TEXTS = st.lists(PIECES, max_size=16).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TEXTS, TEXTS, TEXTS, st.sampled_from(["python", "c", "rust", "javascript"]))
 def test_rule_does_not_change_its_mind(prefix: str, suffix: str, text: str, language: str) -> None:
     for mode in Mode:
@@ -36,7 +36,7 @@ def test_rule_does_not_change_its_mind(prefix: str, suffix: str, text: str, lang
                 sure = now
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TEXTS, TEXTS, TEXTS)
 def test_trim_takes_nothing_that_it_does_not_hold(prefix: str, suffix: str, text: str) -> None:
     hole = Hole(prefix=prefix, suffix=suffix, language="python")
