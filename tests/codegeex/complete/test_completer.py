@@ -238,7 +238,7 @@ def test_long_prompt_of_a_client_is_cut_where_a_hole_is(completer: Completer) ->
     assert completer.submit_text(long, PLAIN).outcome().usage.prompt > 300
 
 
-@pytest.mark.parametrize("prefix", ["", "x", "\n\n", "    "])
+@pytest.mark.parametrize("prefix", ["", "x", "\n\n", "    ", "\ud800a", "a = '\ud83d"])
 def test_hole_may_be_empty(completer: Completer, prefix: str) -> None:
     assert completer.submit(Hole(prefix=prefix), Options(max_new_tokens=3)).outcome().choices
 
@@ -261,6 +261,7 @@ def test_binary_file_is_refused(completer: Completer) -> None:
         ({"max_new_tokens": -1}, "max_new_tokens is -1: it must be at least 0"),
         ({"num_choices": 0}, "num_choices is 0: it must be at least 1"),
         ({"min_indent": -1}, "min_indent is -1: it must be at least 0"),
+        ({"max_lines": -1}, "max_lines is -1: it must be at least 0"),
         ({"time_limit_s": -0.1}, "time_limit_s is -0.1: it must be at least 0, or None"),
         ({"stop": ("",)}, r"stop is \('',\): it must hold no empty string"),
     ],

@@ -134,6 +134,12 @@ def test_lines_keep_their_least_indentation() -> None:
     assert fits("|", "a\n    b\n\tc", options) == "a\n    b"
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_text_ends_with_so_many_lines(count: int) -> None:
+    shown = fits("def f():\n    |", "a\n    b\n\n    c", Options(max_lines=count))
+    assert shown == "\n".join("a\n    b\n\n    c".split("\n")[:count]).rstrip()
+
+
 def test_raw_text_is_as_the_model_wrote_it() -> None:
     raw = Options(raw=True, stop=("Z",))
     assert fits("print(|)", "x)\n\ny = 1\n  Zb", raw) == "x)\n\ny = 1\n  "

@@ -22,7 +22,7 @@ TEXTS = st.lists(PIECES, max_size=16).map("".join)
 def test_rule_does_not_change_its_mind(prefix: str, suffix: str, text: str, language: str) -> None:
     for mode in Mode:
         hole = Hole(prefix=prefix, suffix=suffix, language=language, mode=mode)
-        rules, _ = rules_for(hole, Options(stop=("END", "a\n"), min_indent=2))
+        rules, _ = rules_for(hole, Options(stop=("END", "a\n"), min_indent=2, max_lines=2))
         for rule in rules:
             decided, sure = rule.look(text), 0
             for size in range(len(text) + 1):

@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--top-p", type=float, help="sample among this probability mass (1)")
     how.add_argument("--seed", type=int, help="(0)")
     how.add_argument("--stop", action="append", metavar="TEXT", help="end before it (repeats)")
+    how.add_argument("--max-lines", type=int, metavar="N", help="end with so many lines (any)")
     how.add_argument(
         "--min-indent", type=int, metavar="N", help="white space before every line but the first"
     )

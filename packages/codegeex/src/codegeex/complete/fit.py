@@ -11,6 +11,7 @@ from codegeex.complete.rules import (
     Block,
     Brackets,
     Following,
+    MaxLines,
     MinIndent,
     OneLine,
     Repeats,
@@ -39,6 +40,8 @@ def rules_for(hole: Hole, options: Options) -> tuple[Sequence[Rule], Sequence[Tr
         rules.append(OneLine(may_begin_below=place.opens_block))
     else:
         rules += [Block(place), RestOfLine(place.after)]
+    if options.max_lines:
+        rules.append(MaxLines(options.max_lines))
     if options.min_indent:
         rules.append(MinIndent(options.min_indent))
     trims = (Brackets(place), Following(place), Overlap(place), TrailingSpace(place.after))

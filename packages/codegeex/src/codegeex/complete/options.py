@@ -23,6 +23,8 @@ class Options:
     """Of the draws; None: 0."""
     stop: tuple[str, ...] = ()
     """A completion ends before the first of these."""
+    max_lines: int = 0
+    """The completion ends with so many lines, the cursor's being the first; 0: any number."""
     min_indent: int = 0
     """White space that every line but the first must begin with; the completion ends before one
     that does not."""
@@ -40,7 +42,9 @@ class Options:
     def __post_init__(self) -> None:
         _require(self.max_new_tokens >= 0, "max_new_tokens", self.max_new_tokens, "be at least 0")
         _require(self.num_choices >= 1, "num_choices", self.num_choices, "be at least 1")
-        _require(self.min_indent >= 0, "min_indent", self.min_indent, "be at least 0")
+        for name in ("max_lines", "min_indent"):
+            value = getattr(self, name)
+            _require(value >= 0, name, value, "be at least 0")
         _require("" not in self.stop, "stop", self.stop, "hold no empty string")
         _require(
             self.time_limit_s is None or self.time_limit_s >= 0,

@@ -3,7 +3,7 @@
 from codegeex.complete.rules.block import Block
 from codegeex.complete.rules.brackets import Brackets
 from codegeex.complete.rules.following import Following, RestOfLine
-from codegeex.complete.rules.lines import MinIndent, OneLine
+from codegeex.complete.rules.lines import MaxLines, MinIndent, OneLine
 from codegeex.complete.rules.repeats import Repeats
 from codegeex.complete.rules.rule import Rule, Stop, first_stop, sure_of
 from codegeex.complete.rules.words import Words
@@ -12,6 +12,7 @@ __all__ = [
     "Block",
     "Brackets",
     "Following",
+    "MaxLines",
     "MinIndent",
     "OneLine",
     "Repeats",

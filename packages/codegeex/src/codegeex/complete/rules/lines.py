@@ -31,6 +31,26 @@ class OneLine:
 
 
 @dataclass(frozen=True)
+class MaxLines:
+    """The text ends with its so manieth line."""
+
+    count: int
+
+    def look(self, text: str) -> Stop | None:
+        """Finds the line break that is one too many."""
+        found = -1
+        for _ in range(self.count):
+            found = text.find("\n", found + 1)
+            if found < 0:
+                return None
+        return Stop(found + 1, found, "lines")
+
+    def sure(self, text: str) -> int:
+        """Everything: a line break decides at once."""
+        return len(text)
+
+
+@dataclass(frozen=True)
 class MinIndent:
     """Every line but the first begins with so much white space, or is blank."""
 
