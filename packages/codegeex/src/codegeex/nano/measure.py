@@ -32,12 +32,14 @@ from glm_core.tokenizer.protocol import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-NUM_HOLES = 1000
+NUM_HOLES = 600
 MOST_MEASURED = 150_000
 """Held-out tokens that bits per byte are measured on."""
 WINDOW = 512
 NGRAM_ORDER = 5
 MOST_TOKENS = 64
+_TOGETHER = 16
+"""Lines that are filled at a time."""
 Guesses = Mapping[str, str]
 """What was written, by the task's id."""
 
@@ -102,11 +104,14 @@ def model_guesses(
     options = Options(max_new_tokens=MOST_TOKENS, raw=True, stop=("\n",))
     progress = Progress("filling lines", len(tasks), "lines")
     guesses = {}
-    pending = [(task_id, completer.submit(task.hole, options)) for task_id, task in tasks.items()]
-    for task_id, one in pending:
-        choices = one.outcome().choices
-        guesses[task_id] = choices[0].text if choices else ""
-        progress.add(1)
+    items = list(tasks.items())
+    for start in range(0, len(items), _TOGETHER):
+        some = items[start : start + _TOGETHER]
+        pending = [(task_id, completer.submit(task.hole, options)) for task_id, task in some]
+        for task_id, one in pending:
+            choices = one.outcome().choices
+            guesses[task_id] = choices[0].text if choices else ""
+            progress.add(1)
     return guesses
 
 
