@@ -32,7 +32,7 @@ class CodeDataConfig:
     """Share of a source that is held out; a prepared folder keeps its own."""
     cache_dir: str = ""
     """Where prepared sources are kept; empty means $GLM_CACHE or ~/.cache/glm-lab."""
-    seq_length: int = 1024
+    seq_length: int = 512
     """Tokens of a row."""
     fim: str = "spm"
     """Format of the holes: spm, psm or codegeex4."""
