@@ -175,7 +175,9 @@ def _close(
     what: str, at: int, opened: list[tuple[str, int]], unmatched: list[tuple[int, str]]
 ) -> None:
     """Closes a bracket, and what is open inside it."""
-    if any(one == what for one, _ in opened):
+    if opened and opened[-1][0] == what:
+        opened.pop()
+    elif any(one == what for one, _ in opened):
         while opened.pop()[0] != what:
             pass
     else:
@@ -190,6 +192,8 @@ def _scanned(
 
 
 _scan_part = lru_cache(maxsize=512)(scan)
+scan_known = lru_cache(maxsize=16)(scan)
+"""As `scan`, for a text that is looked at several times at a time."""
 
 
 @cache

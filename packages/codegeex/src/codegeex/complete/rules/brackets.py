@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from codegeex.complete.place import Place
 from codegeex.complete.rules.rule import Stop
-from codegeex.complete.scan import scan
+from codegeex.complete.scan import scan_known
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Brackets:
     def _surplus(self, text: str) -> list[tuple[int, str]]:
         place, found = self.place, []
         wanted = list(place.wanted)
-        for at, what in scan(text, place.syntax, place.scanned.inside).unmatched:
+        for at, what in scan_known(text, place.syntax, place.scanned.inside).unmatched:
             if wanted and wanted[0] == what:
                 del wanted[0]
             else:
