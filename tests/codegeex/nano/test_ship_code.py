@@ -83,6 +83,7 @@ def test_numbers_are_possible_when_measured(shipped):
     )
     assert measured["ngram"]["bits_per_byte"] < measured["unquantized"]["bits_per_byte"]
     assert len(measured["samples"]) == len(ship_code.SAMPLES)
+    assert measured["parameters"] > 30_000
 
 
 def test_model_that_is_too_large_is_refused_when_shipped(shipped, tmp_path, monkeypatch):

@@ -38,6 +38,7 @@ from glm_core.checkpoint.loading import load_model
 from glm_core.checkpoint.pretrained import EMBEDDED
 from glm_core.data.prepare import PreparedData, open_prepared, read_manifest
 from glm_core.infer.engine import Engine
+from glm_core.model.size import count_parameters
 from glm_core.nano.ship_text import training_facts
 from glm_core.quantize.folder import Calibration, quantize_folder
 from glm_core.quantize.layout import QuantizeConfig
@@ -131,7 +132,7 @@ def _measure(folder: Path, run_dir: Path, data: PreparedData) -> dict[str, Any]:
                 unhealed = model_guesses(engine, format, name, tasks, heals=False)
                 measured["without_healing"] = scores(tasks, unhealed)
                 measured["samples"] = _samples(engine, format)
-        measured["parameters"] = sum(one.numel() for one in model.parameters())
+        measured["parameters"] = count_parameters(model.config)
     measured |= baselines(data, documents, tasks)
     manifest = read_manifest(data.train.folder)
     measured["corpus"] = manifest["splits"]
