@@ -68,5 +68,6 @@ def test_events_of_a_stream_are_read_and_the_first_is_timed(url: str) -> None:
 
 
 def test_what_the_server_says_is_told_when_it_refuses(url: str) -> None:
-    with Connection(url) as connection, pytest.raises(RuntimeError, match=r'(?s)should: .*"got": "x"'):
+    told = r'(?s)should: .*"got": "x"'
+    with Connection(url) as connection, pytest.raises(RuntimeError, match=told):
         connection.post("/wrong", b"x").json()

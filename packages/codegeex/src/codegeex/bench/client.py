@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import socket
 import time
 from dataclasses import dataclass
@@ -63,18 +64,15 @@ class Reply:
 
 
 class Connection:
-    """A connection to a server.
+    """A connection to a server; a new one before the next request where it hangs up between two.
 
     Args:
         url: of the server.
     """
 
     def __init__(self, url: str) -> None:
-        address = urlsplit(url)
-        assert address.hostname is not None and address.port is not None
-        self._host = address.netloc
-        self._socket = socket.create_connection((address.hostname, address.port), TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._address = urlsplit(url)
+        self._socket = self._connected()
 
     def __enter__(self) -> Connection:
         return self
@@ -94,8 +92,8 @@ class Connection:
     def send(self, path: str, body: bytes) -> None:
         """Sends a POST request, without waiting for its answer."""
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: {self._address.netloc}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self._socket.sendall(head.encode() + body)
 
@@ -119,6 +117,9 @@ class Connection:
 
     def post(self, path: str, body: bytes) -> Reply:
         """Sends a POST request and reads the answer to its end."""
+        if self._is_left():
+            self.close()
+            self._socket = self._connected()
         start = time.perf_counter()
         self.send(path, body)
         content, first = b"", 0.0
@@ -127,6 +128,17 @@ class Connection:
             if not first and content.partition(_HEAD_END)[2]:
                 first = time.perf_counter() - start
         return Reply(first, time.perf_counter() - start, content)
+
+    def _connected(self) -> socket.socket:
+        host, port = self._address.hostname, self._address.port
+        assert host is not None and port is not None
+        made = socket.create_connection((host, port), TIMEOUT_S)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
+    def _is_left(self) -> bool:
+        """Whether the server has hung up, perhaps with a word about it."""
+        return bool(select.select([self._socket], [], [], 0)[0])
 
 
 def events_of(content: bytes) -> list[dict[str, Any]]:

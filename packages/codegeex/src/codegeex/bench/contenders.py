@@ -22,6 +22,8 @@ OURS = "ours"
 _SERVE = "import sys; from codegeex.cli import main; sys.exit(main())"
 _KINDS = {4: "Q4_0", 8: "Q8_0"}
 """Of llama.cpp's weights, by the bits of ours."""
+_ANSWER = 320
+"""Tokens of the context that our completer keeps for answers."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,11 @@ def _write_model(name: str, kind: str, python: Path, file: Path) -> str:
 
 def _llama_command(program: Path, file: Path, port: int, threads: int, context: int) -> list[str]:
     """One slot, set up as llama.vim asks, with prompts that begin with the suffix as the model was
-    taught: then both servers read the same tokens."""
+    taught, and are as long as ours: its prompts for holes fill a batch."""
+    most = str(context - min(_ANSWER, context * 5 // 16))
     return [
         *(str(program), "--model", str(file), "--host", "127.0.0.1", "--port", str(port)),
         *("--threads", str(threads), "--threads-batch", str(threads), "--parallel", "1"),
-        *("--ctx-size", str(context), "--batch-size", "1024", "--ubatch-size", "1024"),
+        *("--ctx-size", str(context), "--batch-size", most, "--ubatch-size", most),
         *("--spm-infill", "--cache-reuse", "256", "--no-webui", "--log-disable"),
     ]
