@@ -63,6 +63,10 @@ class Reply:
             raise RuntimeError(f"a server did not answer as it should: ...{told}")
 
 
+class _NoAnswer(RuntimeError):
+    """The server has hung up before the first byte of its answer."""
+
+
 class Connection:
     """A connection to a server; a new one before the next request where it hangs up between two.
 
@@ -116,18 +120,36 @@ class Connection:
             return b""
 
     def post(self, path: str, body: bytes) -> Reply:
-        """Sends a POST request and reads the answer to its end."""
+        """Sends a POST request and reads the answer to its end.
+
+        A server may hang up between two requests while the second is on its way: it is sent again.
+        """
         if self._is_left():
-            self.close()
-            self._socket = self._connected()
+            self._reconnect()
+        try:
+            return self._asked(path, body)
+        except _NoAnswer:
+            self._reconnect()
+            return self._asked(path, body)
+
+    def _asked(self, path: str, body: bytes) -> Reply:
         start = time.perf_counter()
-        self.send(path, body)
         content, first = b"", 0.0
-        while not _is_complete(content):
-            content += self.receive()
-            if not first and content.partition(_HEAD_END)[2]:
-                first = time.perf_counter() - start
+        try:
+            self.send(path, body)
+            while not _is_complete(content):
+                content += self.receive()
+                if not first and content.partition(_HEAD_END)[2]:
+                    first = time.perf_counter() - start
+        except (RuntimeError, ConnectionError) as error:
+            if content:
+                raise
+            raise _NoAnswer("a server hung up before it answered") from error
         return Reply(first, time.perf_counter() - start, content)
+
+    def _reconnect(self) -> None:
+        self.close()
+        self._socket = self._connected()
 
     def _connected(self) -> socket.socket:
         host, port = self._address.hostname, self._address.port
