@@ -63,7 +63,7 @@ PYTHON = [
     ("def f():\n    |", "x()§\n    x()\n    x()\n    x()\n"),
     ("def f():\n    |", "a()\n    b()§\n    a()\n    b()\n    a()\n    b()\n    a()"),
     ("def f():\n    |", "a()\n    a()\n    b()§\n"),
-    ("x = '|", "ab" * 60 + "§" + "ab" * 140),
+    ("x = '|", "ab" * 12 + "§" + "ab" * 188),
     # ends
     ("x = |", "1§   \n\n\n"),
     ("|", "§"),
@@ -84,6 +84,10 @@ BRACES = [
     ("rust", "fn f<'a>(x: &'a str|) {\n}\n", ", y: char§) -> bool {"),
     ("shell", 'case "$1" in\n    |\nesac\n', "a) b ;;\n    c) d ;;§\n"),
     ("", "don't ( |", "stop) (§\n"),
+    ("", "def fib(n):|", "\n    return n§\n\ndef f():\n"),
+    ("", "int f() {\n    a: |", "\n    b();\n}§\nx"),
+    ("python", "def f_|", "rewrite_rewrite_rewrite_§rewrite_" + "rewrite_" * 20),
+    ("python", "# |", "-" * 100 + "§"),
     ("markdown", "# A\n|", "It is :) here (§\n"),
     ("java", "class A {\n    void f() {|\n    }\n}\n",
      "\n        g();§\n    }\n\n    void h() {\n"),
@@ -148,7 +152,7 @@ def test_raw_text_is_as_the_model_wrote_it() -> None:
 FRAGMENTS = st.sampled_from(
     ["a", "foo", "x = 1", "(", ")", "[", "]", "{", "}", '"', "'", "\n", "\n", "    ", "\t", " ",
      ":", ",", "#", "/", "*", "//", "return x", "\\", "else:", "é🙂", "\n    ", "\n\n", "def f():",
-     '"""', "END", "`", "if a:", "};", "\n    return x\n", "\r\n"]
+     '"""', "END", "ab" * 25, "`", "if a:", "};", "\n    return x\n", "\r\n"]
 )  # fmt: skip
 TEXTS = st.lists(FRAGMENTS, max_size=14).map("".join)
 LANGUAGES = st.sampled_from(["python", "c", "javascript", "rust", "shell", "", "java"])

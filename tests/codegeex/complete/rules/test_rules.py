@@ -12,7 +12,7 @@ from codegeex.hole import Hole, Mode
 PIECES = st.sampled_from(
     ["a", "foo", "(", ")", "]", "{", "}", '"', "'", '""', "\n", "\n", "    ", "\t", " ", ":", ",",
      "#", "/", "*", "return x", "\\", "\n    ", "\n\n", "def f():", "END", "`", "x\n",
-     "}\n", "aaaaaaaaaa"]
+     "}\n", "ab" * 25]
 )  # fmt: skip
 TEXTS = st.lists(PIECES, max_size=16).map("".join)
 

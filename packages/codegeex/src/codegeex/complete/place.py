@@ -13,6 +13,8 @@ from codegeex.languages import LANGUAGES, Language, language_of_path
 
 _PUNCTUATION = frozenset(")]}>\"'`;:,")
 """Of this alone the rest of a line can be, and several lines may still be wanted before it."""
+_NEAR = 2000
+"""Characters that tell what an unknown language is like."""
 _TAB = 4
 _CLASS = re.compile(
     r"\b(class|struct|interface|impl|trait|namespace|module|mod|object|extension|protocol)\b"
@@ -37,6 +39,8 @@ class Place:
     def of(cls, hole: Hole) -> Place:
         """Returns the place of a hole."""
         language = LANGUAGES.get(hole.language) or language_of_path(hole.path)
+        if language is None and _looks_like_python(hole.prefix):
+            language = LANGUAGES["python"]
         return cls(hole.prefix, hole.suffix, language)
 
     @cached_property
@@ -153,6 +157,12 @@ class Place:
     def by_indent(self) -> bool:
         """Whether indentation alone tells what a block is."""
         return self.language is not None and self.language.uses_indent
+
+
+def _looks_like_python(prefix: str) -> bool:
+    """Whether lines near the end of a text begin blocks as Python's do, and none as others'."""
+    ends = [line.rstrip()[-1:] for line in prefix[-_NEAR:].split("\n")]
+    return ":" in ends and not {"{", ";"}.intersection(ends)
 
 
 def _faults(scanned: Scanned, expected: int = 0) -> tuple[int, bool, int]:

@@ -20,14 +20,17 @@ class Brackets:
 
     def look(self, text: str) -> Stop | None:
         """Finds the first closing bracket, or end of a string, that is one too many."""
+        known = 0
+        """Characters that had to be known to go on from the bracket before."""
         for at, what in self._surplus(text):
             begin, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
             if not self._leads(text, begin, at):
-                return Stop(at + len(what), at, "brackets")
+                return Stop(max(at + len(what), known), at, "brackets")
             if end < 0:
                 return None
+            known = end + 1
             if text[begin:end].rstrip()[-1:] != "{":
-                return Stop(end + 1, at, "brackets")
+                return Stop(known, at, "brackets")
         return None
 
     def sure(self, text: str) -> int:

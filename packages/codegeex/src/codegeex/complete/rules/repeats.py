@@ -11,16 +11,19 @@ from codegeex.complete.rules.rule import Stop
 _TIMES = 3
 _LONGEST_CYCLE = 4
 """Lines."""
-_LONGEST_UNIT = 32
+_UNITS = range(1, 33)
+"""Characters that are repeated within a line."""
 _LEAST_RUN = 120
-"""Characters of one line that repeat a unit."""
+"""Characters that repeat a unit when it is too much."""
+_SHOWN = 24
+"""Of those, the fewest that are kept."""
 
 
 @dataclass(frozen=True)
 class Repeats:
     """The text ends where it says the same lines for the third time, and keeps them once.
 
-    Within a line it ends where a short piece has been said over and over.
+    Within a line it ends where a short piece has been said over and over, and keeps it a few times.
 
     Args:
         before: the cursor's line before it.
@@ -35,10 +38,11 @@ class Repeats:
         return min(stops, key=lambda stop: (stop.at, stop.keep), default=None)
 
     def sure(self, text: str) -> int:
-        """All but lines that go round for the second time."""
+        """All but what goes round for the second time."""
         lines = lines_of(text, self.before)
         begins = [_begin_of_run(lines, size) for size in range(1, _LONGEST_CYCLE + 1)]
-        return min((begin for begin in begins if begin is not None), default=len(text.rstrip()))
+        begins.append(_begin_of_stutter(lines))
+        return min([len(text.rstrip()), *(begin for begin in begins if begin is not None)])
 
 
 def _circles(lines: Sequence[Line]) -> Iterator[Stop]:
@@ -65,11 +69,41 @@ def _begin_of_run(lines: Sequence[Line], size: int) -> int | None:
 
 
 def _stutters(lines: Sequence[Line]) -> Iterator[Stop]:
+    """Yields for each line where a unit has come over and over."""
     for line in lines:
-        text = line.text[len(line.text) - (line.end - line.begin) :]
+        text = _written(line)
         for begin in range(len(text) - _LEAST_RUN + 1):
             run = text[begin : begin + _LEAST_RUN]
-            if any(run[:-size] == run[size:] for size in range(1, _LONGEST_UNIT + 1)):
-                end = line.begin + begin + _LEAST_RUN
-                yield Stop(end, end, "repeated text")
+            size = next((size for size in _UNITS if run[:-size] == run[size:]), None)
+            if size is not None:
+                begin += line.begin
+                yield Stop(begin + _LEAST_RUN, begin + _kept(size), "repeated text")
                 break
+
+
+def _begin_of_stutter(lines: Sequence[Line]) -> int | None:
+    """Returns where what is shown of a unit ends that the text's end repeats; None if none."""
+    if not lines or lines[-1].is_whole:
+        return None
+    line, found = lines[-1], []
+    text = _written(line)
+    for size in _UNITS:
+        length = _kept(size) + 1
+        tail = text[-length:]
+        if len(tail) < length or tail[:-size] != tail[size:]:
+            continue
+        begin = len(text) - length
+        while begin and text[begin - 1] == text[begin - 1 + size]:
+            begin -= 1
+        found.append(line.begin + begin + _kept(size))
+    return min(found, default=None)
+
+
+def _kept(size: int) -> int:
+    """How much is kept of a text that repeats a unit: whole units, two at least."""
+    return max(-(-_SHOWN // size), 2) * size
+
+
+def _written(line: Line) -> str:
+    """What the completion wrote of a line."""
+    return line.text[len(line.text) - (line.end - line.begin) :]
