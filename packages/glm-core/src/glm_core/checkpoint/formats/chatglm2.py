@@ -160,7 +160,7 @@ def _linear(name: str, bias: bool, parts: Any = None) -> list[Row]:
 
 CHATGLM2 = Format(
     name="chatglm2",
-    holds="ChatGLM2-6B, ChatGLM3-6B, CodeGeeX2-6B, GLM-4-9B (original layout), CodeGeeX4-9B",
+    holds="ChatGLM2-6B, ChatGLM3-6B, CodeGeeX2-6B, CodeGeeX4-9B, GLM-4-9B (original)",
     matches=_matches,
     read_config=_read_config,
     write_config=_write_config,
