@@ -28,7 +28,7 @@ from glm_core.infer.sampling import Sampler
 
 from .client import Client
 
-FILE = "file:///work/project/module.py"
+FILE = "file:///src/project/module.py"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from lsprotocol import types
 
 from codegeex.lsp.documents import Document, Documents, path_of
 
-URI = "file:///work/a%20b.py"
+URI = "file:///src/a%20b.py"
 TEXTS = st.text(st.sampled_from(list("ab\r\n\n\x0c\u2028é🙂")), max_size=12)
 
 
@@ -118,7 +118,7 @@ def change(text: str, *span: types.Position) -> types.DidChangeTextDocumentParam
 def test_document_is_the_same_when_its_uri_is_escaped_otherwise() -> None:
     documents = opened()
     documents.change(change("b", position(0, 0), position(0, 1)))
-    assert documents["file:///work/a b.py"].text == "b\n"
+    assert documents["file:///src/a b.py"].text == "b\n"
 
 
 def test_document_is_closed_when_a_change_does_not_fit_it() -> None:
@@ -160,4 +160,4 @@ def test_language_is_the_editors_and_else_the_files(
 
 def test_path_is_empty_when_the_uri_is_none_of_a_file() -> None:
     assert path_of("untitled:Untitled-1") == ""
-    assert path_of(URI) == "/work/a b.py"
+    assert path_of(URI) == "/src/a b.py"

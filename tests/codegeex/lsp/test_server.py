@@ -67,7 +67,7 @@ def test_completion_is_asked_for_at_the_cursor(
     client: Client, writes: Writes, holes: list[Hole]
 ) -> None:
     writes("a + b")
-    client.initialize(KNOWS_INLINE, rootUri="file:///work/project")
+    client.initialize(KNOWS_INLINE, rootUri="file:///src/project")
     client.open(FILE, TEXT)
     result = client.request(INLINE, inline(FILE, 1, 11))
     assert result == {"items": [{"insertText": "a + b", "range": span((1, 11), (1, 11))}]}
@@ -266,9 +266,9 @@ def test_path_begins_in_the_innermost_folder_of_the_workspace(
     client: Client, writes: Writes, holes: list[Hole]
 ) -> None:
     writes("x")
-    folders = [{"uri": "file:///work", "name": "w"}, {"uri": "file:///work/project", "name": "p"}]
+    folders = [{"uri": "file:///src", "name": "w"}, {"uri": "file:///src/project", "name": "p"}]
     client.initialize(workspaceFolders=folders)
-    for uri in (FILE, "file:///work/project2/a.py", "file:///elsewhere/b.py"):
+    for uri in (FILE, "file:///src/project2/a.py", "file:///elsewhere/b.py"):
         client.open(uri, "y = ")
         client.request(INLINE, inline(uri, 0, 4))
     assert [hole.path for hole in holes] == ["module.py", "project2/a.py", "b.py"]
@@ -331,10 +331,10 @@ def test_place_in_the_engine_is_free_in_one_step_when_a_request_is_cancelled(
 def test_newest_request_for_a_document_wins(client: Client, slow: Slow) -> None:
     client.initialize(initializationOptions={"maxTokens": 4})
     client.open(FILE, TEXT)
-    client.open("file:///work/project/other.py", TEXT)
+    client.open("file:///src/project/other.py", TEXT)
     numbers = [
         client.begin(INLINE, inline(FILE, 1, 11)),
-        client.begin(INLINE, inline("file:///work/project/other.py", 1, 11)),
+        client.begin(INLINE, inline("file:///src/project/other.py", 1, 11)),
         client.begin(INLINE, inline(FILE, 0, 0)),
     ]
     first, other, last = (client.reply(number)["result"]["items"] for number in numbers)
